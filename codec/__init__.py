@@ -1,0 +1,1 @@
+"""The `.plic` format and the desktop reference codec."""

@@ -1,0 +1,333 @@
+// The entropy coder of Pocketlic: table-driven rANS, for the desktop codec and for phones.
+// This comment is the normative description of the bitstream; codec/rans.py is a slow twin of it.
+//
+// rANS in three lines (Duda, arXiv 1311.2540; layout after F. Giesen's ryg_rans): the state x is one big
+// number. Coding a symbol that owns the slots [cum, cum + freq) of 65536 does
+//     x  ->  (x / freq) * 65536 + cum + x % freq              (x grows by -log2(freq / 65536) bits)
+// and decoding reads the slot x % 65536, finds its symbol, and undoes it. The encoder therefore runs from
+// the last symbol to the first, and the decoder forwards.
+//
+// Table set: R rows (1 to 256). Row i has a radius T_i and 2 * T_i + 2 frequencies, each at least 1, that sum
+//     to 65536, in the order -T_i .. T_i, escape. `cum` is the sum of the frequencies before an entry.
+//     T_i is at most 32767. `skip` is in 0 .. R: symbols whose row index is below `skip` are not
+//     coded at all and decode as 0.
+// States: N = 4, of 32 bits. The k-th *coded* symbol (skipped ones are not counted) uses state k mod 4.
+//     A state is always in [2^16, 2^32). Encoding an entry first moves the low 16 bits of the state to the
+//     stream if x >= freq * 2^16; decoding an entry afterwards takes 16 bits back if x < 2^16.
+// Stream: the 4 final states of the encoder as little-endian u32, state 0 first, then 16-bit little-endian
+//     words in the order the decoder takes them. If no symbol is coded, the stream is empty.
+// End: after the last symbol every state must be 2^16, where the encoder began, and every byte must have been
+//     taken. Otherwise the stream is corrupt. (This check costs nothing: the states have to begin somewhere.)
+// Escape: a symbol v with |v| > T is coded as the escape entry, followed on the same state by
+//     m = 2 * (|v| - T - 1) + (v < 0) + 1, as uniform bits: first the 4 bits n = floor(log2(m)), then the n bits
+//     of m below its leading one. k uniform bits with value u are the entry freq = 2^(16-k), cum = u * 2^(16-k);
+//     0 bits are not coded. |v| is at most 32767; a stream that says otherwise is corrupt.
+//
+// No dependencies, no undefined behaviour on any input, no read beyond the end, no recursion; nothing here throws,
+// except std::bad_alloc in TableSet::build. A built TableSet is immutable: any number of threads may share it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace pocketlic::rans {
+
+constexpr int kStates = 4;
+constexpr uint32_t kLower = 1u << 16;  // a state's lower bound, and its value at the end
+constexpr size_t kStateBytes = 4 * kStates;
+constexpr int32_t kMaxSymbol = 32767;
+constexpr size_t kMaxRows = 256;
+
+enum class Status {
+    ok,
+    bad_row_count,      // R is not in 1 .. 256
+    bad_radius,         // a radius exceeds 32767
+    bad_skip,           // skip is not in 0 .. R
+    bad_table_size,     // the number of frequencies is not the sum of 2 * T + 2
+    zero_frequency,     // an entry has frequency 0
+    bad_sum,            // a row does not sum to 65536
+    bad_row,            // a row index is not below R
+    bad_symbol,         // a symbol to encode exceeds 32767 in magnitude
+    skipped_not_zero,   // a symbol to encode is not 0 but its row is skipped
+    truncated,          // the stream ended before the last symbol
+    corrupt,            // the stream contradicts itself
+};
+
+inline const char* message(Status s) {
+    switch (s) {
+        case Status::ok: return "ok";
+        case Status::bad_row_count: return "a table set has 1 to 256 rows";
+        case Status::bad_radius: return "a row's radius is at most 32767";
+        case Status::bad_skip: return "skip is not between 0 and the number of rows";
+        case Status::bad_table_size: return "the number of frequencies does not match the radii";
+        case Status::zero_frequency: return "a frequency is 0";
+        case Status::bad_sum: return "the frequencies of a row do not sum to 65536";
+        case Status::bad_row: return "a row index is outside the table set";
+        case Status::bad_symbol: return "a symbol exceeds 32767 in magnitude";
+        case Status::skipped_not_zero: return "a symbol of a skipped row is not 0";
+        case Status::truncated: return "the entropy-coded data ends too early";
+        case Status::corrupt: return "the entropy-coded data is corrupt";
+    }
+    return "unknown status";
+}
+
+struct Entry {
+    uint16_t cum, freq;
+};
+
+// A checked table set with a look-up for decoding: for each row and each 1/512 of the slots, the entry that holds
+// the first of those slots. The wanted entry is that one or, after a short scan, one behind it.
+class TableSet {
+public:
+    // radius: n_rows values; freq: n_freq values, the rows one after another. Replaces what was built before.
+    Status build(const uint16_t* radius, size_t n_rows, const uint16_t* freq, size_t n_freq, uint32_t skip) {
+        rows_.clear();
+        if (n_rows < 1 || n_rows > kMaxRows) return Status::bad_row_count;
+        if (skip > n_rows) return Status::bad_skip;
+        size_t total = 0;
+        for (size_t i = 0; i < n_rows; ++i) {
+            if (radius[i] > kMaxSymbol) return Status::bad_radius;
+            total += 2 * size_t{radius[i]} + 2;
+        }
+        if (total != n_freq) return Status::bad_table_size;
+        entries_.resize(total);
+        lookup_.resize(n_rows * kBuckets);
+        std::vector<Row> rows;
+        size_t at = 0;
+        for (size_t i = 0; i < n_rows; ++i) {
+            const size_t size = 2 * size_t{radius[i]} + 2;
+            uint32_t cum = 0, bucket = 0;
+            for (size_t j = 0; j < size; ++j) {
+                const uint32_t f = freq[at + j];
+                if (f == 0) return Status::zero_frequency;
+                if (cum + f > 65536) return Status::bad_sum;
+                entries_[at + j] = {static_cast<uint16_t>(cum), static_cast<uint16_t>(f)};
+                cum += f;
+                for (; bucket < kBuckets && bucket << kBucketShift < cum; ++bucket)
+                    lookup_[i * kBuckets + bucket] = static_cast<uint16_t>(j);
+            }
+            if (cum != 65536) return Status::bad_sum;
+            rows.push_back({static_cast<uint32_t>(at), radius[i]});
+            at += size;
+        }
+        skip_ = skip;
+        rows_ = std::move(rows);
+        return Status::ok;
+    }
+
+    size_t row_count() const { return rows_.size(); }
+    uint32_t skip() const { return skip_; }
+    int32_t radius(size_t row) const { return rows_[row].radius; }
+    const Entry* entries(size_t row) const { return entries_.data() + rows_[row].first; }
+    const uint16_t* lookup(size_t row) const { return lookup_.data() + row * kBuckets; }
+
+    static constexpr uint32_t kBuckets = 512;
+    static constexpr int kBucketShift = 7;
+
+private:
+    struct Row {
+        uint32_t first;  // its first entry in entries_
+        int32_t radius;
+    };
+    std::vector<Row> rows_;
+    std::vector<Entry> entries_;
+    std::vector<uint16_t> lookup_;
+    uint32_t skip_ = 0;
+};
+
+// ---------------------------------------------------------------------------------------------------- encoding
+
+// The most bytes that n symbols can take: a coded symbol moves at most 3 words, its entry and two of an escape.
+// (n is a number of array elements of 4 bytes, so this can overflow on 32-bit machines only: checked by encode's
+// caller, who has to allocate the bytes anyway.)
+constexpr size_t max_encoded_bytes(size_t n) { return kStateBytes + 6 * n; }
+
+// The encoder writes backwards, from the end of a buffer of max_encoded_bytes(n).
+class Writer {
+public:
+    explicit Writer(uint8_t* end) : at_(end) {
+        for (uint32_t& x : state_) x = kLower;
+    }
+
+    void put(uint32_t& x, uint32_t cum, uint32_t freq) {
+        if (x >= freq << 16) {  // freq < 65536: no overflow
+            word(x & 0xFFFF);
+            x >>= 16;
+        }
+        x = ((x / freq) << 16) + cum + x % freq;
+    }
+
+    void put_bits(uint32_t& x, uint32_t value, uint32_t bits) {
+        if (bits > 0) put(x, value << (16 - bits), 1u << (16 - bits));
+    }
+
+    uint8_t* finish() {
+        for (int s = kStates - 1; s >= 0; --s) {
+            word(state_[s] >> 16);
+            word(state_[s] & 0xFFFF);
+        }
+        return at_;
+    }
+
+    uint32_t& state(size_t k) { return state_[k % kStates]; }
+
+private:
+    void word(uint32_t w) {
+        at_ -= 2;
+        at_[0] = static_cast<uint8_t>(w);
+        at_[1] = static_cast<uint8_t>(w >> 8);
+    }
+    uint8_t* at_;
+    uint32_t state_[kStates];
+};
+
+// Codes symbols[0 .. n) with the tables rows[0 .. n). `buffer_end` is the end of a buffer of max_encoded_bytes(n);
+// on success the stream is [*begin, buffer_end).
+inline Status encode(const TableSet& tables, const int32_t* symbols, const uint8_t* rows, size_t n,
+                     uint8_t* buffer_end, uint8_t** begin) {
+    size_t k = 0;
+    for (size_t i = 0; i < n; ++i) {
+        if (rows[i] >= tables.row_count()) return Status::bad_row;
+        k += rows[i] >= tables.skip();
+    }
+    *begin = buffer_end;
+    const bool empty = k == 0;
+    Writer out(buffer_end);
+    for (size_t i = n; i-- > 0;) {
+        const uint32_t row = rows[i];
+        const int32_t v = symbols[i];
+        if (row < tables.skip()) {
+            if (v != 0) return Status::skipped_not_zero;
+            continue;
+        }
+        if (v < -kMaxSymbol || v > kMaxSymbol) return Status::bad_symbol;
+        const int32_t radius = tables.radius(row), magnitude = v < 0 ? -v : v;
+        uint32_t& x = out.state(--k);
+        int32_t index = v + radius;
+        if (magnitude > radius) {
+            index = 2 * radius + 1;
+            const uint32_t m = 2u * static_cast<uint32_t>(magnitude - radius - 1) + (v < 0) + 1;
+            uint32_t bits = 0;
+            while (m >> (bits + 1)) ++bits;
+            out.put_bits(x, m - (1u << bits), bits);  // backwards: what is read last is put first
+            out.put_bits(x, bits, 4);
+        }
+        const Entry e = tables.entries(row)[index];
+        out.put(x, e.cum, e.freq);
+    }
+    if (!empty) *begin = out.finish();
+    return Status::ok;
+}
+
+// ---------------------------------------------------------------------------------------------------- decoding
+
+class Reader {
+public:
+    Reader(const uint8_t* data, size_t size) : at_(data), end_(data + size) {}
+
+    // Finds the entry of x's slot and removes it from x. False if the data ends.
+    bool take(uint32_t& x, const Entry* entries, const uint16_t* lookup, uint32_t& index) {
+        const uint32_t slot = x & 0xFFFF;
+        index = lookup[slot >> TableSet::kBucketShift];
+        // The row's entries cover all slots, so the scan stops at the right one, at the latest the last.
+        while (slot - entries[index].cum >= entries[index].freq) ++index;
+        x = entries[index].freq * (x >> 16) + slot - entries[index].cum;
+        return refill(x);
+    }
+
+    bool take_bits(uint32_t& x, uint32_t bits, uint32_t& value) {
+        value = 0;
+        if (bits == 0) return true;
+        const uint32_t low = (1u << (16 - bits)) - 1, slot = x & 0xFFFF;
+        value = slot >> (16 - bits);
+        x = ((x >> 16) << (16 - bits)) + (slot & low);
+        return refill(x);
+    }
+
+    bool begin(uint32_t (&states)[kStates]) {
+        if (end_ - at_ < static_cast<ptrdiff_t>(kStateBytes)) return false;
+        for (uint32_t& x : states) {
+            x = at_[0] | at_[1] << 8 | at_[2] << 16 | static_cast<uint32_t>(at_[3]) << 24;
+            at_ += 4;
+        }
+        return true;
+    }
+
+    bool done() const { return at_ == end_; }
+
+private:
+    bool refill(uint32_t& x) {
+        if (x < kLower) {
+            if (end_ - at_ < 2) return false;
+            x = x << 16 | static_cast<uint32_t>(at_[0] | at_[1] << 8);
+            at_ += 2;
+        }
+        return true;
+    }
+    const uint8_t* at_;
+    const uint8_t* end_;
+};
+
+inline Status decode_one(const TableSet& tables, Reader& in, uint32_t& x, uint32_t row, int32_t& out) {
+    const int32_t radius = tables.radius(row);
+    uint32_t index;
+    if (!in.take(x, tables.entries(row), tables.lookup(row), index)) return Status::truncated;
+    out = static_cast<int32_t>(index) - radius;
+    if (out <= radius) return Status::ok;
+    uint32_t bits, low;
+    if (!in.take_bits(x, 4, bits) || !in.take_bits(x, bits, low)) return Status::truncated;
+    const uint32_t e = (1u << bits) + low - 1;
+    const int32_t magnitude = static_cast<int32_t>(e >> 1) + radius + 1;
+    if (magnitude > kMaxSymbol) return Status::corrupt;
+    out = e & 1 ? -magnitude : magnitude;
+    return Status::ok;
+}
+
+// Decodes n symbols with the tables rows[0 .. n) into out[0 .. n), which the caller has filled with zeros.
+// The whole of data[0 .. size) must be their stream. On any other status than ok, `out` holds rubbish.
+inline Status decode(const TableSet& tables, const uint8_t* data, size_t size, const uint8_t* rows, size_t n,
+                     int32_t* out) {
+    // Most rows of a typical picture are skipped, in patterns that no branch predictor learns: so first gather the
+    // positions of coded symbols without branching, then decode those, four independent states at a time.
+    constexpr size_t kBlock = 1024;
+    size_t position[kBlock + kStates];
+    size_t count = 0, i = 0;
+    uint32_t x[kStates];
+    Reader in(data, size);
+    bool begun = false;
+    do {
+        const size_t block_end = n - i < kBlock ? n : i + kBlock;
+        bool bad = false;
+        for (; i < block_end; ++i) {
+            bad |= rows[i] >= tables.row_count();
+            position[count] = i;
+            count += rows[i] >= tables.skip();
+        }
+        if (bad) return Status::bad_row;
+        if (!begun && count > 0) {
+            begun = true;
+            if (!in.begin(x)) return Status::truncated;
+            for (uint32_t s : x)
+                if (s < kLower) return Status::corrupt;
+        }
+        // All but the last block leave the symbols behind the last whole group of four to the next block.
+        const size_t ready = i == n ? count : count - count % kStates;
+        for (size_t k = 0; k < ready; k += kStates) {
+            for (size_t s = 0; s < kStates && k + s < ready; ++s) {
+                const size_t at = position[k + s];
+                const Status status = decode_one(tables, in, x[s], rows[at], out[at]);
+                if (status != Status::ok) return status;
+            }
+        }
+        for (size_t k = ready; k < count; ++k) position[k - ready] = position[k];
+        count -= ready;
+    } while (i < n);
+    if (begun)
+        for (uint32_t s : x)
+            if (s != kLower) return Status::corrupt;
+    return in.done() ? Status::ok : Status::corrupt;
+}
+
+}  // namespace pocketlic::rans

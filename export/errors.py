@@ -1,0 +1,7 @@
+"""The errors of exporting and of running exported networks."""
+
+from __future__ import annotations
+
+
+class ExportError(ValueError):
+    """Networks cannot be written, read or run as asked; the message is one line, fit to be printed as it is."""

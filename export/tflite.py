@@ -1,0 +1,208 @@
+"""Integer network -> .tflite: the same integers, with scales that make every LiteRT kernel compute the same bits.
+
+The flatbuffer is written field by field; no converter sees the network, so none can recalibrate it. What decides
+exactness are the weight scales, per output channel: in_scale * weight_scale / out_scale is the factor that a kernel
+applies to the accumulator, and has to be 2**-shift.
+
+    strict  exactly that power of two
+    cpu     the float32 just below it. Kernels round ties up, away from zero or to even, and some round twice; an odd
+            accumulator is never a tie, and shrinking by 2**-24 makes the two roundings agree as well. It holds while
+            an accumulator fits the 24 bits of a float32, which shifts of at most 16 guarantee: beyond, outputs saturate.
+
+A sum's kernels rescale both inputs; with equal scales that is exact. Nothing in a file depends on the height and
+width but the shapes of its tensors, so `Interpreter.resize_tensor_input` runs it at any size: see `_upsample`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from ..quantization.integer import IntegerNetwork, Layer, Profile, Spec
+from .errors import ExportError
+
+MAX_SHIFT = 16
+_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "ADD": 2, "CONCATENATION": 2}
+"""Least operator versions with int8; those not listed are 1 here."""
+
+
+def to_tflite(network: IntegerNetwork, size: tuple[int, int], profile: Profile) -> bytes:
+    """Return the flatbuffer of a network whose inputs are all int8 [1, height, width, channels] for size (height, width).
+
+    Tensors keep the names they have in the network. Raises ModelError when the network breaks the profile's rule,
+    ExportError when a shift is too large or the size is not a multiple of what the network's strides need.
+    """
+    network.check(profile)
+    for layer in network.layers:
+        if layer.shift is not None and layer.shift.max() > MAX_SHIFT:
+            raise ExportError(f"{network.name}/{layer.name}: a shift of {layer.shift.max()} exceeds {MAX_SHIFT}")
+    writer = _Writer(network, size, profile)
+    for name, spec in network.inputs.items():
+        writer.activation(name, size, spec)
+    for layer in network.layers:
+        writer.layer(layer)
+    return writer.finish()
+
+
+class _Writer:
+    """Collects the objects of one flatbuffer; activations are found by name."""
+
+    def __init__(self, network: IntegerNetwork, size: tuple[int, int], profile: Profile) -> None:
+        self.network = network
+        self.size = size
+        self.profile = profile
+        self.tensors: list[Any] = []
+        self.buffers: list[Any] = [schema.BufferT()]  # by convention the first is empty: no data
+        self.operators: list[Any] = []
+        self.codes: list[Any] = []
+        self.code_index: dict[str, int] = {}
+        self.index: dict[str, int] = {}
+
+    def tensor(self, name: str, shape: Sequence[int], data: NDArray[Any] | None = None) -> Any:
+        tensor = schema.TensorT()
+        tensor.name = name.encode()
+        tensor.shape = [int(n) for n in shape]
+        kind = np.dtype(np.int8) if data is None else data.dtype
+        tensor.type = schema.TensorType.INT32 if kind == np.int32 else schema.TensorType.INT8
+        tensor.buffer = 0
+        if data is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+            tensor.buffer = len(self.buffers)
+            self.buffers.append(buffer)
+        self.index[name] = len(self.tensors)
+        self.tensors.append(tensor)
+        return tensor
+
+    def activation(self, name: str, size: tuple[int, int], spec: Spec) -> None:
+        tensor = self.tensor(name, (1, *size, spec.channels))
+        tensor.quantization = _quantization(np.array([2.0**spec.exponent]), spec.zero_point)
+
+    def operator(self, kind: str, inputs: Sequence[str], output: str, options: Any) -> None:
+        if kind not in self.code_index:
+            code = schema.OperatorCodeT()
+            code.builtinCode = getattr(schema.BuiltinOperator, kind)
+            code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+            code.version = _VERSIONS.get(kind, 1)
+            self.code_index[kind] = len(self.codes)
+            self.codes.append(code)
+        operator = schema.OperatorT()
+        operator.opcodeIndex = self.code_index[kind]
+        operator.inputs = [self.index[i] for i in inputs]
+        operator.outputs = [self.index[output]]
+        operator.builtinOptions = options
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        self.operators.append(operator)
+
+    def layer(self, layer: Layer) -> None:
+        _, height, width, _ = self.tensors[self.index[layer.inputs[0]]].shape
+        if layer.kind in ("upsample", "depth_to_space"):
+            height, width = height * layer.factor, width * layer.factor
+        elif layer.kind == "space_to_depth":
+            if height % layer.factor or width % layer.factor:
+                raise ExportError(
+                    f"{self.network.name}: size {self.size[0]}x{self.size[1]} does not divide by its strides"
+                )
+            height, width = height // layer.factor, width // layer.factor
+        self.activation(layer.name, (height, width), layer.spec)
+        options: Any
+        if layer.kind in ("pointwise", "depthwise"):
+            self.convolution(layer)
+        elif layer.kind == "add":
+            options = schema.AddOptionsT()
+            options.fusedActivationFunction = _activation(layer.relu)
+            self.operator("ADD", layer.inputs, layer.name, options)
+        elif layer.kind == "upsample":
+            self.upsample(layer)
+        elif layer.kind == "space_to_depth":
+            options = schema.SpaceToDepthOptionsT()
+            options.blockSize = layer.factor
+            self.operator("SPACE_TO_DEPTH", layer.inputs, layer.name, options)
+        else:
+            self.depth_to_space(layer.inputs[0], layer)
+
+    def convolution(self, layer: Layer) -> None:
+        assert layer.weight is not None and layer.bias is not None and layer.shift is not None
+        depthwise = layer.kind == "depthwise"
+        weight = layer.weight[None] if depthwise else layer.weight[:, None, None, :]
+        source = self.network.specs[layer.inputs[0]]
+        scale = np.exp2(layer.spec.exponent - source.exponent - layer.shift.astype(np.float32)).astype(np.float32)
+        if self.profile == "cpu":
+            scale = np.nextafter(scale, np.float32(0))
+        tensor = self.tensor(f"{layer.name}/weight", weight.shape, weight)
+        tensor.quantization = _quantization(scale, 0, 3 if depthwise else 0)
+        tensor = self.tensor(f"{layer.name}/bias", layer.bias.shape, layer.bias)
+        tensor.quantization = _quantization(scale * np.float32(2.0**source.exponent), 0)
+        options: Any
+        if depthwise:
+            options = schema.DepthwiseConv2DOptionsT()
+            options.depthMultiplier = 1
+        else:
+            options = schema.Conv2DOptionsT()
+        options.padding = schema.Padding.SAME
+        options.strideH = options.strideW = options.dilationHFactor = options.dilationWFactor = 1
+        options.fusedActivationFunction = _activation(layer.relu)
+        kind = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
+        self.operator(kind, (layer.inputs[0], f"{layer.name}/weight", f"{layer.name}/bias"), layer.name, options)
+
+    def depth_to_space(self, source: str, layer: Layer) -> None:
+        options: Any = schema.DepthToSpaceOptionsT()
+        options.blockSize = layer.factor
+        self.operator("DEPTH_TO_SPACE", (source,), layer.name, options)
+
+    def upsample(self, layer: Layer) -> None:
+        import os
+        if os.environ.get("UP") == "resize":
+            _, h, w, _ = self.tensors[self.index[layer.name]].shape
+            self.tensor(f"{layer.name}/size", (2,), np.array([h, w], np.int32))
+            options = schema.ResizeNearestNeighborOptionsT()
+            options.alignCorners = options.halfPixelCenters = False
+            self.operator("RESIZE_NEAREST_NEIGHBOR", (layer.inputs[0], f"{layer.name}/size"), layer.name, options)
+            return
+        _, h, w, c = self.tensors[self.index[layer.inputs[0]]].shape
+        source = layer.inputs[0]
+        copies = [layer.factor ** 2] if os.environ.get("UP") == "concat16" else [layer.factor] * 2
+        for i, n in enumerate(copies):
+            c *= n
+            name = f"{layer.name}/copies{i}"
+            self.activation(name, (h, w), Spec(c, layer.spec.exponent, layer.spec.zero_point))
+            options = schema.ConcatenationOptionsT()
+            options.axis = 3
+            self.operator("CONCATENATION", (source,) * n, name, options)
+            source = name
+        self.depth_to_space(source, layer)
+
+    def finish(self) -> bytes:
+        graph = schema.SubGraphT()
+        graph.name = self.network.name.encode()
+        graph.tensors = self.tensors
+        graph.operators = self.operators
+        graph.inputs = [self.index[i] for i in self.network.inputs]
+        graph.outputs = [self.index[o] for o in self.network.outputs]
+        model = schema.ModelT()
+        model.version = 3
+        model.description = f"pocketlic {self.network.name}, tie-free int8, profile {self.profile}".encode()
+        model.operatorCodes = self.codes
+        model.subgraphs = [graph]
+        model.buffers = self.buffers
+        builder = flatbuffers.Builder(1 << 16)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+
+def _quantization(scale: NDArray[Any], zero_point: int, axis: int = 0) -> Any:
+    quantization = schema.QuantizationParametersT()
+    quantization.scale = [float(s) for s in scale]
+    quantization.zeroPoint = [zero_point] * len(scale)
+    quantization.quantizedDimension = axis
+    return quantization
+
+
+def _activation(relu: bool) -> int:
+    kinds = schema.ActivationFunctionType
+    return int(kinds.RELU if relu else kinds.NONE)

@@ -1,0 +1,131 @@
+"""The few operations that every network of the codec is made of.
+
+Each is one leaf module, so that tracing a network (torch.fx) yields a flat list of operations that the quantizer,
+the integer network and the exporters translate one for one. Tensors are [batch, channels, height, width]; depth
+and space change places in TFLite's channel order (dy, dx, c), not torch's (c, dy, dx).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Pointwise(nn.Module):
+    """1x1 convolution, optionally followed by ReLU. The weight is 2-D [out, in], the shape Muon wants."""
+
+    def __init__(self, inputs: int, outputs: int, relu: bool = False) -> None:
+        super().__init__()
+        self.relu = relu
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        nn.init.uniform_(self.weight, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.conv2d(x, self.weight[:, :, None, None], self.bias)
+        return F.relu(y) if self.relu else y
+
+
+class Depthwise(nn.Module):
+    """k x k convolution of each channel by itself, zero padding, stride 1. The weight is [channels, 1, k, k]."""
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, 1, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        nn.init.uniform_(self.weight, -1 / kernel, 1 / kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[2] // 2, groups=x.shape[1])
+
+
+class Add(nn.Module):
+    """Sum of two tensors, optionally followed by ReLU."""
+
+    def __init__(self, relu: bool = False) -> None:
+        super().__init__()
+        self.relu = relu
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return F.relu(a + b) if self.relu else a + b
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour upsampling by an integer factor."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=float(self.factor), mode="nearest")
+
+
+class SpaceToDepth(nn.Module):
+    """[B, C, H, W] -> [B, r*r*C, H/r, W/r], channel order (dy, dx, c)."""
+
+    def __init__(self, block: int) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        r = self.block
+        # Through NHWC views: with channels_last memory this is a single copy.
+        y = x.permute(0, 2, 3, 1).reshape(b, h // r, r, w // r, r, c).transpose(2, 3)
+        return y.reshape(b, h // r, w // r, r * r * c).permute(0, 3, 1, 2)
+
+
+class DepthToSpace(nn.Module):
+    """[B, r*r*C, H, W] -> [B, C, r*H, r*W], channel order (dy, dx, c)."""
+
+    def __init__(self, block: int) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        r = self.block
+        y = x.permute(0, 2, 3, 1).reshape(b, h, w, r, r, c // (r * r)).transpose(2, 3)
+        return y.reshape(b, h * r, w * r, c // (r * r)).permute(0, 3, 1, 2)
+
+
+LEAVES = (Pointwise, Depthwise, Add, Upsample, SpaceToDepth, DepthToSpace)
+
+
+class _RoundSTE(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.floor(x + 0.5)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return grad
+
+
+class _ClampSTE(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.low, ctx.high = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        blocked = ((x < ctx.low) & (grad > 0)) | ((x > ctx.high) & (grad < 0))
+        return grad.masked_fill(blocked, 0), None, None
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round half up, as the integer networks do; the gradient passes straight through."""
+    return _RoundSTE.apply(x)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def clamp_ste(x: Tensor, low: float, high: float) -> Tensor:
+    """Clamp whose gradient is stopped only where a descent step would push further outside the bounds."""
+    return _ClampSTE.apply(x, low, high)  # type: ignore[no-any-return,no-untyped-call]

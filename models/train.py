@@ -1,0 +1,255 @@
+"""Training of the float codec: rate-distortion loss at random qualities, Muon for matrices and Adam for the rest.
+
+A step depends only on the weights, the optimizer and the step's number (crops, qualities and noise are drawn from
+generators seeded by it), so a run that is stopped and resumed takes exactly the steps it would have taken.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import ctypes
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.tensorboard import SummaryWriter
+
+from .data import Photographs, list_photographs
+from .network import Codec, Coded, pad_to_stride, rate_weight
+
+LOG_EVERY = 50
+
+
+@dataclass
+class TrainOptions:
+    """What a run is told. Lengths are in steps; `decay` is the final part of them in which the rates fall to 0."""
+
+    data: Path
+    out: Path
+    steps: int = 100_000
+    batch: int = 8
+    crop: int = 256
+    muon_lr: float = 0.01
+    adam_lr: float = 1e-3
+    warmup: int = 200
+    decay: float = 0.2
+    ema: float = 0.9995
+    seed: int = 0
+    threads: int = 0
+    bf16: bool = True
+    kodak: Path | None = None
+    save_minutes: float = 5.0
+    check_minutes: float = 20.0
+
+
+def learning_rate_factor(step: int, options: TrainOptions) -> float:
+    """Warm-up, stable, decay: linear up, 1, linear down to 0 at the last step. Raising `steps` extends the middle."""
+    left = options.steps - step
+    return min(1.0, (step + 1) / options.warmup, left / max(1.0, options.decay * options.steps))
+
+
+def rate_distortion(coded: Coded, image: Tensor, quality: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(loss, bpp, mean squared error in 8-bit steps), the loss a scalar and the others [B].
+
+    bpp + weight * MSE grows with the square root of the weight; dividing by it gives every quality an equal say
+    in relative terms, which is what a BD-rate measures.
+    """
+    bpp = (coded.latent_bits + coded.hyper_bits) / (image.shape[2] * image.shape[3])
+    error = (coded.reconstruction - image).permute(0, 2, 3, 1).flatten(1)
+    mse = (error * error).mean(1) * 255.0**2
+    weight = rate_weight(quality)
+    return ((bpp + weight * mse) * (0.013 / weight).sqrt()).mean(), bpp, mse
+
+
+@torch.no_grad()
+def check(codec: nn.Module, folder: Path, qualities: tuple[float, ...]) -> list[tuple[float, float, float]]:
+    """(quality, mean estimated bpp, mean RGB-PSNR in dB) over the pictures of a folder, one triple per quality."""
+    device = next(codec.parameters()).device
+    codec.eval()
+    totals = np.zeros((len(qualities), 2))
+    files = list_photographs(folder)
+    for path in files:
+        with Image.open(path) as file:
+            pixels = torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1)[None].float().to(device)
+        h, w = pixels.shape[2:]
+        padded = pad_to_stride(pixels / 255.0).contiguous(memory_format=torch.channels_last)
+        for i, quality in enumerate(qualities):
+            coded: Coded = codec(padded, torch.tensor([quality], device=device))
+            decoded = (coded.reconstruction[:, :, :h, :w].clamp(0, 1) * 255).round()
+            mse = (decoded - pixels).square().mean().item()
+            bits = (coded.latent_bits + coded.hyper_bits).item()
+            totals[i] += bits / (h * w), -10 * math.log10(max(mse, 1e-3) / 255.0**2)
+    codec.train()
+    return [(q, float(b), float(p)) for q, (b, p) in zip(qualities, totals / len(files), strict=True)]
+
+
+class Optimizers:
+    """Muon for the 1x1 convolutions' matrices, Adam for everything else, one schedule."""
+
+    def __init__(self, codec: nn.Module, options: TrainOptions) -> None:
+        matrices, others = [], []
+        for name, p in codec.named_parameters():
+            (matrices if p.ndim == 2 and name.endswith("weight") else others).append(p)
+        self.options = options
+        self.muon = torch.optim.Muon(matrices, lr=options.muon_lr, weight_decay=0.0)
+        self.adam = torch.optim.Adam(others, lr=options.adam_lr, betas=(0.9, 0.99))
+
+    def step(self, step: int) -> None:
+        factor = learning_rate_factor(step, self.options)
+        for optimizer, base in ((self.muon, self.options.muon_lr), (self.adam, self.options.adam_lr)):
+            for group in optimizer.param_groups:
+                group["lr"] = base * factor
+            optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.muon.load_state_dict(state["muon"])
+        self.adam.load_state_dict(state["adam"])
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """torch.save beside the target, then rename: a run killed while saving keeps its last checkpoint."""
+    part = path.with_suffix(".part")
+    torch.save(content, part)
+    os.replace(part, path)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to reuse large blocks: by default each big tensor is a fresh mapping whose pages all fault."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
+    except (OSError, AttributeError):  # not glibc: nothing to tune
+        pass
+
+
+@contextmanager
+def process_group() -> Iterator[tuple[int, int, torch.device]]:
+    """(rank, world size, device); joins torchrun's group when started by it."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if world > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield rank, world, device
+    finally:
+        if world > 1:
+            dist.destroy_process_group()
+
+
+def train(options: TrainOptions, build: Callable[[Photographs], Codec] = lambda _: Codec()) -> Path:
+    """Train, or resume `out/last.pt`; returns the path of the last checkpoint.
+
+    `build` makes the codec to start from, given the photographs (which quantization calibrates on). Writes out/last.pt, out/stable.pt (the state before the decay, from which a longer run continues), out/log.csv
+    and TensorBoard events. Raises FileNotFoundError or ValueError on unusable data.
+    """
+    with process_group() as (rank, world, device):
+        return _train(options, build, rank, world, device)
+
+
+def _train(
+    options: TrainOptions, build: Callable[[Photographs], Codec], rank: int, world: int, device: torch.device
+) -> Path:
+    console = Console(quiet=rank > 0)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)
+    keep_freed_memory()
+    photographs = Photographs(options.data, options.crop, options.batch, options.seed)
+    torch.manual_seed(options.seed)
+    codec = build(photographs).to(device, memory_format=torch.channels_last)
+    average = copy.deepcopy(codec).requires_grad_(False)
+    optimizers = Optimizers(codec, options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    last = options.out / "last.pt"
+    start = 0
+    if last.exists():
+        state = torch.load(last, map_location=device, weights_only=True)
+        codec.load_state_dict(state["codec"])
+        average.load_state_dict(state["average"])
+        optimizers.load_state_dict(state["optimizers"])
+        start = state["step"]
+        console.print(f"resumed {last} at step {start}")
+    parallel: nn.Module = DistributedDataParallel(codec) if world > 1 else codec
+
+    def save(path: Path, step: int) -> None:
+        if rank == 0:
+            content = {"codec": codec.state_dict(), "average": average.state_dict(), "step": step}
+            described = {k: str(v) for k, v in asdict(options).items()}
+            save_checkpoint(path, {**content, "optimizers": optimizers.state_dict(), "options": described})
+
+    log_path = options.out / "log.csv"
+    fresh = not log_path.exists()
+    writer = SummaryWriter(str(options.out / "tensorboard")) if rank == 0 else None  # type: ignore[no-untyped-call]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with open(log_path if rank == 0 else os.devnull, "a", newline="") as log, Progress(*columns, console=console) as bar:
+        table = csv.writer(log)
+        if fresh:
+            table.writerow(["step", "loss", "bpp", "mse", "lr_factor", "steps_per_second"])
+        task = bar.add_task("training", total=options.steps, completed=start)
+        saved = checked = marked = time.monotonic()
+        sums = np.zeros(3)
+        for step in range(start, options.steps):
+            # Everything random in a step comes from its number.
+            torch.manual_seed((options.seed * 1_000_003 + step) * 64 + rank)
+            image = photographs(step, rank).to(device, non_blocking=True).float() / 255.0
+            spread = (torch.randperm(options.batch) + torch.rand(options.batch)) * (100.0 / options.batch)
+            quality = spread.to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+                coded = parallel(image, quality)
+            loss, bpp, mse = rate_distortion(coded, image, quality)
+            codec.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(codec.parameters(), 5.0)
+            if torch.isfinite(norm):
+                optimizers.step(step)
+            with torch.no_grad():
+                rate = min(options.ema, (step + 1) / (step + 10))
+                torch._foreach_lerp_(list(average.parameters()), list(codec.parameters()), 1 - rate)
+            sums += loss.item(), bpp.mean().item(), mse.mean().item()
+            done = step + 1
+            bar.update(task, completed=done)
+            if done % LOG_EVERY == 0:
+                now = time.monotonic()
+                speed, marked = LOG_EVERY / (now - marked), now
+                means = sums / LOG_EVERY
+                sums[:] = 0
+                factor = learning_rate_factor(step, options)
+                table.writerow([done, *(f"{v:.5g}" for v in (*means, factor, speed))])
+                log.flush()
+                bar.update(task, description=f"loss {means[0]:.3f}  {speed:.1f} steps/s")
+                if writer:
+                    for name, value in zip(("loss", "bpp", "mse"), means, strict=True):
+                        writer.add_scalar(name, value, done)  # type: ignore[no-untyped-call]
+            if done == round(options.steps * (1 - options.decay)):
+                save(options.out / "stable.pt", done)
+            if time.monotonic() - saved > 60 * options.save_minutes:
+                save(last, done)
+                saved = time.monotonic()
+            if rank == 0 and options.kodak and time.monotonic() - checked > 60 * options.check_minutes:
+                for q, b, p in check(average, options.kodak, (10, 40, 70, 95)):
+                    console.print(f"step {done}  quality {q:g}: {b:.4f} bpp  {p:.2f} dB")
+                checked = marked = time.monotonic()
+        save(last, max(start, options.steps))
+    if rank == 0 and options.kodak:
+        for q, b, p in check(average, options.kodak, (10, 40, 70, 95)):
+            console.print(f"final  quality {q:g}: {b:.4f} bpp  {p:.2f} dB")
+    return last

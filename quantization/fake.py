@@ -1,0 +1,273 @@
+"""Fake quantization: a float network executed as its integer twin would be, with gradients.
+
+A network is traced into its leaf operations. Every tensor gets a power-of-two scale; tensors that meet in a sum, or
+that only move pixels, share one. Weights get power-of-two scales per output channel and obey the tie-free rule of the
+profile (see `integer`), so that what is trained here is what the integers will do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from ..models.layers import LEAVES, Add, Depthwise, Pointwise, round_ste
+from .integer import RULES, IntegerNetwork, Kind, Layer, Profile, Spec
+
+Rule = Literal["free", "cpu", "strict"]
+"""A tie-free profile, or `free`: 8-bit weights with any scale, the yardstick for what the profiles cost."""
+
+WEIGHT_SHIFT_MAX = 20
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, LEAVES)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation of a traced network: its output tensor's name, the module, its input tensors' names."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[str, ...]
+
+
+def trace(network: nn.Module) -> tuple[list[str], list[Node], list[str]]:
+    """(input names, operations in order, output names) of a network made of `models.layers` only."""
+    inputs: list[str] = []
+    nodes: list[Node] = []
+    outputs: list[str] = []
+    names: dict[fx.Node, str] = {}
+    for node in _Tracer().trace(network).nodes:
+        if node.op == "placeholder":
+            names[node] = node.name
+            inputs.append(node.name)
+        elif node.op == "call_module":
+            names[node] = str(node.target).replace(".", "_")
+            sources = tuple(names[a] for a in node.args if isinstance(a, fx.Node))
+            nodes.append(Node(names[node], network.get_submodule(str(node.target)), sources))
+        elif node.op == "output":
+            result = node.args[0]
+            outputs = [names[a] for a in (result if isinstance(result, tuple) else (result,)) if isinstance(a, fx.Node)]
+        else:
+            raise TypeError(f"{node.op} {node.target}: networks are made of models.layers only")
+    return inputs, nodes, outputs
+
+
+def weight_exponents(weight: Tensor, multiple: int, floor: float) -> Tensor:
+    """Per output channel (axis 0) the exponent of the weight scale, float32 [out], that errs least.
+
+    Integers are multiples of `multiple` within -127..127; candidates are the least exponent that clips nothing and
+    the next smaller one. `floor` bounds it from below, so that the shift stays representable.
+    """
+    limit = 127 // multiple * multiple
+    flat = weight.detach().flatten(1)
+    whole = torch.ceil(torch.log2(flat.abs().amax(1).clamp(min=1e-12) / limit))
+
+    def error(exponent: Tensor) -> Tensor:
+        unit = multiple * torch.exp2(exponent)[:, None]
+        bound = limit // multiple
+        return (torch.round(flat / unit).clamp(-bound, bound) * unit - flat).square().sum(1)
+
+    return torch.where(error(whole - 1) < error(whole), whole - 1, whole).clamp(min=floor)
+
+
+class FakeQuantNetwork(nn.Module):
+    """A traced network with quantized inputs, weights, biases and activations.
+
+    fixed: exponents of tensors that are prescribed (name -> exponent); the others are chosen by `calibrate`.
+    zero_points: of inputs that come from behind a ReLU (name -> -128).
+    """
+
+    def __init__(
+        self, name: str, network: nn.Module, rule: Rule, fixed: dict[str, int], zero_points: dict[str, int] | None = None
+    ) -> None:
+        super().__init__()
+        self.name, self.rule = name, rule
+        self.network = network
+        self.inputs, self.nodes, self.outputs = trace(network)
+        self.zero_points = dict.fromkeys(self.inputs, 0) | (zero_points or {})
+        group = {tensor: tensor for tensor in self.inputs}
+        for node in self.nodes:
+            convolution = isinstance(node.module, (Pointwise, Depthwise))
+            relu = bool(getattr(node.module, "relu", False))
+            self.zero_points[node.name] = (-128 if relu else 0) if convolution or isinstance(node.module, Add) else (
+                self.zero_points[node.inputs[0]]
+            )
+            group[node.name] = node.name
+            if not convolution:
+                for source in node.inputs:
+                    old, new = group[source], group[node.name]
+                    group = {k: new if v == old else v for k, v in group.items()}
+        self.group = group
+        self.exponents: dict[str, int] = {group[tensor]: exponent for tensor, exponent in fixed.items()}
+        self.calibrated = False
+
+    def get_extra_state(self) -> dict[str, int]:
+        return dict(self.exponents)
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.exponents = dict(state)
+        self.calibrated = True
+
+    def exponent(self, tensor: str) -> int:
+        """The scale of a tensor is 2**exponent."""
+        return self.exponents[self.group[tensor]]
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[tuple[Tensor, ...]]) -> None:
+        """Choose activation exponents by least squared error on float inputs, then the weight exponents."""
+        candidates = list(range(-14, 10))
+        errors: dict[str, Tensor] = {}
+
+        def collect(tensor: str, x: Tensor) -> Tensor:
+            group = self.group[tensor]
+            if group not in self.exponents:
+                part = torch.tensor([float((self._fake(tensor, x, e) - x).square().sum()) for e in candidates])
+                errors[group] = errors.get(group, torch.zeros(len(candidates))) + part
+            return x
+
+        for batch in batches:
+            self._execute(batch, collect, lambda node, x: node.module(*x))
+        for group, error in errors.items():
+            self.exponents[group] = candidates[int(error.argmin())]
+        for node in self.nodes:
+            if isinstance(node.module, (Pointwise, Depthwise)):
+                multiple = 1 if self.rule == "free" else RULES[self.rule][0]
+                difference = self.exponent(node.name) - self.exponent(node.inputs[0])
+                found = weight_exponents(node.module.weight, multiple, difference - WEIGHT_SHIFT_MAX)
+                if self.rule == "free":
+                    found = torch.log2(node.module.weight.flatten(1).abs().amax(1).clamp(min=1e-12) / 127)
+                else:
+                    found = found.clamp(max=difference - RULES[self.rule][2])
+                node.module.register_buffer("weight_exponent", found)
+        self.calibrated = True
+
+    def _fake(self, tensor: str, x: Tensor, exponent: int) -> Tensor:
+        zero = self.zero_points[tensor]
+        return torch.fake_quantize_per_tensor_affine(x, 2.0**exponent, zero, -128, 127)
+
+    def _parameters(self, node: Node) -> tuple[Tensor, Tensor]:
+        """Fake-quantized weight and bias of a convolution."""
+        module = node.module
+        exponent: Tensor = module.weight_exponent  # type: ignore[assignment]
+        weight: Tensor = module.weight  # type: ignore[assignment]
+        bias: Tensor = module.bias  # type: ignore[assignment]
+        multiple = 1 if self.rule == "free" else RULES[self.rule][0]
+        bound = 127 // multiple
+        zeros = torch.zeros_like(exponent, dtype=torch.int32)
+        weight = torch.fake_quantize_per_channel_affine(weight, multiple * torch.exp2(exponent), zeros, 0, -bound, bound)
+        if self.rule != "free":
+            unit = torch.exp2(exponent + self.exponent(node.inputs[0]))
+            remainder = RULES[self.rule][1]
+            period = 2 * remainder
+            bias = (round_ste((bias / unit - remainder) / period) * period + remainder) * unit
+        return weight, bias
+
+    def _convolve(self, node: Node, sources: list[Tensor]) -> Tensor:
+        module = node.module
+        if isinstance(module, Pointwise):
+            weight, bias = self._parameters(node)
+            y = F.conv2d(sources[0], weight[:, :, None, None], bias)
+            return F.relu(y) if module.relu else y
+        if isinstance(module, Depthwise):
+            weight, bias = self._parameters(node)
+            return F.conv2d(sources[0], weight, bias, padding=weight.shape[2] // 2, groups=weight.shape[0])
+        return module(*sources)  # type: ignore[no-any-return]
+
+    def _execute(
+        self, x: tuple[Tensor, ...], visit: Callable[[str, Tensor], Tensor], apply: Callable[[Node, list[Tensor]], Tensor]
+    ) -> list[Tensor]:
+        tensors = {name: visit(name, value) for name, value in zip(self.inputs, x, strict=True)}
+        for node in self.nodes:
+            tensors[node.name] = visit(node.name, apply(node, [tensors[i] for i in node.inputs]))
+        return [tensors[name] for name in self.outputs]
+
+    def forward(self, *x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        def visit(tensor: str, value: Tensor) -> Tensor:
+            return self._fake(tensor, value.float(), self.exponent(tensor))
+
+        outputs = self._execute(x, visit, self._convolve)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    @torch.no_grad()
+    def to_integer(self) -> IntegerNetwork:
+        """The integer twin; its `check` holds for the profile."""
+        if self.rule == "free":
+            raise ValueError("free scales have no integer twin")
+        profile: Profile = self.rule
+        spec = {}
+        layers = []
+        for name in self.inputs:
+            module = next(n.module for n in self.nodes if name in n.inputs)
+            weight: Tensor | None = getattr(module, "weight", None)
+            channels = 3 if weight is None else weight.shape[0 if isinstance(module, Depthwise) else 1]
+            spec[name] = Spec(channels, self.exponent(name), self.zero_points[name])
+        kinds: dict[str, Kind] = {
+            "Pointwise": "pointwise", "Depthwise": "depthwise", "Add": "add", "Upsample": "upsample",
+            "SpaceToDepth": "space_to_depth", "DepthToSpace": "depth_to_space",
+        }  # fmt: skip
+        for node in self.nodes:
+            kind = kinds[type(node.module).__name__]
+            source = spec[node.inputs[0]]
+            factor = int(getattr(node.module, "block", getattr(node.module, "factor", 1)))
+            channels = source.channels
+            parts: dict[str, np.ndarray] = {}
+            if isinstance(node.module, (Pointwise, Depthwise)):
+                exponent: Tensor = node.module.weight_exponent  # type: ignore[assignment]
+                weight, bias = self._parameters(node)
+                w = torch.round(weight / torch.exp2(exponent).view(-1, *[1] * (weight.ndim - 1))).numpy().astype(np.int8)
+                if isinstance(node.module, Depthwise):
+                    w = np.ascontiguousarray(w[:, 0].transpose(1, 2, 0))
+                b = torch.round(bias.double() / torch.exp2(exponent.double() + source.exponent)).numpy()
+                shift = self.exponent(node.name) - source.exponent - exponent.numpy()
+                parts = {"weight": w, "bias": b.astype(np.int32), "shift": shift.astype(np.int8)}
+                channels = len(b)
+            elif kind == "space_to_depth":
+                channels *= factor * factor
+            elif kind == "depth_to_space":
+                channels //= factor * factor
+            spec[node.name] = Spec(channels, self.exponent(node.name), self.zero_points[node.name])
+            relu = bool(getattr(node.module, "relu", False))
+            layers.append(Layer(kind, node.name, node.inputs, spec[node.name], relu, factor, **parts))
+        inputs = {name: spec[name] for name in self.inputs}
+        network = IntegerNetwork(self.name, inputs, tuple(layers), tuple(self.outputs))
+        network.check(profile)
+        return network
+
+
+class FakeQuantProjection(nn.Module):
+    """A 1x1 convolution whose weights are int8 with power-of-two scales and whose sums stay whole (int32).
+
+    For the projections that our own integer code computes: latents and rows. No tie can arise, so no rule applies.
+    """
+
+    def __init__(self, projection: Pointwise) -> None:
+        super().__init__()
+        self.projection = projection
+        self.register_buffer("weight_exponent", weight_exponents(projection.weight, 1, -24))
+
+    def integers(self) -> tuple[Tensor, Tensor]:
+        """(weights as float integers [out, in], exponents [out])"""
+        exponent: Tensor = self.weight_exponent  # type: ignore[assignment]
+        zeros = torch.zeros_like(exponent, dtype=torch.int32)
+        scale = torch.exp2(exponent)
+        quantized = torch.fake_quantize_per_channel_affine(self.projection.weight, scale, zeros, 0, -127, 127)
+        return quantized / scale[:, None], exponent
+
+    def forward(self, x: Tensor) -> Tensor:
+        integers, exponent = self.integers()
+        return F.conv2d(x, (integers * torch.exp2(exponent)[:, None])[:, :, None, None], self.projection.bias)
+
+
+def log2_ceil(x: float) -> int:
+    """Least integer e with 2**e >= x."""
+    return math.ceil(math.log2(x))

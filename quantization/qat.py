@@ -1,0 +1,245 @@
+"""Quantization-aware training: a float codec becomes one whose every network computes as its integers will.
+
+`prepare` rescales the float codec to integer grids without changing what it computes, swaps its networks for fake-
+quantized ones and calibrates them on training photographs; training then goes on in the ordinary loop.
+`to_integer_model` turns the result into the integers that ship.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..models.data import Photographs
+from ..models.entropy import ROWS_PER_OCTAVE, SCALE_MIN, gaussian_tables
+from ..models.layers import Pointwise, clamp_ste, round_ste
+from ..models.network import LATENTS, Codec
+from .fake import FakeQuantNetwork, FakeQuantProjection, Rule
+from .integer import NETWORKS, IntegerModel, Profile
+
+LOG2_STEP_EXPONENT = -5  # the hyper-synthesis gives log2 steps in 1/32 octaves
+GRID_REACH = 120.0  # latents are scaled so that nearly all lie within this of zero, on a grid of int8
+WIDE = 8  # channels, those with most levels, that get a four times finer grid
+SKIP_MASS = 2e-4  # rows whose symbols are nonzero more rarely than this are not coded
+
+
+class PixelInput(nn.Module):
+    """Wraps the analysis: RGB/255 - 0.5 becomes (RGB - 128) / 256, whose int8 is the pixel less 128."""
+
+    def __init__(self, network: FakeQuantNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network((x + 0.5) * (255 / 256) - 0.5)  # type: ignore[no-any-return]
+
+
+class Planes(nn.Module):
+    """Wraps the synthesis: y_hat becomes int8 planes, coarse ones and for the wide channels fine ones; RGB comes back.
+
+    coarse = round(y), clamped; fine = 4 * (y - coarse), which also carries what the clamp cut off.
+    """
+
+    def __init__(self, network: FakeQuantNetwork, wide: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("wide", wide)
+
+    def forward(self, y_hat: Tensor) -> Tensor:
+        coarse = round_ste(clamp_ste(y_hat, -128, 127))
+        wide: Tensor = self.wide  # type: ignore[assignment]
+        fine = torch.floor(4 * (y_hat - coarse).detach()[:, wide] + 0.5)
+        pixels: Tensor = self.network(torch.cat([coarse, fine], 1))
+        return (pixels + 0.5) * (256 / 255) - 0.5
+
+
+class StepGrid(nn.Module):
+    """Quantization steps are whole multiples, at least one, of each channel's unit: then y_hat = mean + symbol * step
+    lies on the grid and rounding it costs nothing."""
+
+    def __init__(self, unit: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("unit", unit.view(1, -1, 1, 1))
+
+    def forward(self, step: Tensor) -> Tensor:
+        unit: Tensor = self.unit  # type: ignore[assignment]
+        return clamp_ste(round_ste(step / unit), 1.0, 2.0**14) * unit
+
+
+@torch.no_grad()
+def rescale_latents(codec: Codec, octaves: Tensor) -> None:
+    """Multiply y by 2**octaves per channel, everywhere it occurs, leaving the codec's function unchanged."""
+    gain = torch.exp2(octaves)
+    for row in (codec.latent, codec.hyper_synthesis.mean, codec.context.out):
+        row.weight *= gain[:, None]
+        row.bias *= gain
+    for column in (codec.hyper_analysis.enter, codec.synthesis.enter, codec.synthesis.canvas):
+        column.weight /= gain
+    codec.context.depthwise.weight /= gain[:, None, None, None]
+    codec.gains.log2_step += octaves
+    codec.gains.log2_scale += octaves
+
+
+@torch.no_grad()
+def rescale_pixels(codec: Codec) -> None:
+    """From RGB/255 - 0.5 to (RGB - 128)/256 at both ends."""
+    enter, out = codec.analysis.enter, codec.synthesis.out
+    enter.bias += enter.weight.sum(1) * (0.5 / 255)
+    enter.weight *= 256 / 255
+    out.weight *= 255 / 256
+    out.bias.mul_(255 / 256).sub_(0.5 / 256)
+
+
+@torch.no_grad()
+def widen(convolution: Pointwise, wide: Tensor) -> None:
+    """Append input columns for the fine planes of the wide channels, a quarter of the coarse ones' weights."""
+    convolution.weight = nn.Parameter(torch.cat([convolution.weight, convolution.weight[:, wide] / 4], 1))
+
+
+def _calls(codec: Codec, image: Tensor, quality: Tensor) -> dict[str, tuple[Tensor, ...]]:
+    """The inputs of each network in one float pass."""
+    inputs: dict[str, tuple[Tensor, ...]] = {}
+
+    def remember(name: str):  # type: ignore[no-untyped-def]
+        return lambda module, x: inputs.__setitem__(name, tuple(t.detach() for t in x))
+
+    hooks = [getattr(codec, name).register_forward_pre_hook(remember(name)) for name in NETWORKS]
+    codec(image, quality)
+    for hook in hooks:
+        hook.remove()
+    return inputs
+
+
+@torch.no_grad()
+def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6) -> Codec:
+    """Turn a float codec, in place, into a fake-quantized one calibrated on crops of training photographs."""
+    codec.eval()
+    crops = [photographs(10**9 + i).float() / 255 for i in range(batches)]
+    qualities = [torch.linspace(5, 100, photographs.batch)] * batches
+
+    seen = [_calls(codec, x, q)["synthesis"][0] for x, q in zip(crops, qualities, strict=True)]
+    spread = torch.cat([y.transpose(0, 1).flatten(1) for y in seen], 1).abs()
+    reach = torch.quantile(spread[:, :: max(1, spread.shape[1] // 100_000)], 0.9998, dim=1)
+    rescale_latents(codec, torch.floor(torch.log2(GRID_REACH / reach.clamp(min=1e-3))))
+    rescale_pixels(codec)
+    # The finest steps, on the new grid, are where an int8 grid is too coarse.
+    wide = codec.gains.log2_step[-1].argsort()[:WIDE].sort().values
+    widen(codec.synthesis.enter, wide)
+    widen(codec.synthesis.canvas, wide)
+    unit = torch.ones(LATENTS)
+    unit[wide] = 0.25
+
+    networks = {
+        "analysis": FakeQuantNetwork("analysis", codec.analysis, rule, {"x": -8}),
+        "hyper_analysis": FakeQuantNetwork("hyper_analysis", codec.hyper_analysis, rule, {"y": 0}),
+        "hyper_synthesis": FakeQuantNetwork(
+            "hyper_synthesis", codec.hyper_synthesis, rule, {"z": 0, "mean": 0, "log2_step": LOG2_STEP_EXPONENT}
+        ),
+        "synthesis": FakeQuantNetwork("synthesis", codec.synthesis, rule, {"y_hat": 0, "join": -8}),
+    }
+    originals = codec.synthesis
+    planes = Planes(networks["synthesis"], wide)
+    codec.synthesis = _Narrow(originals, wide)  # type: ignore[assignment]
+    calls = [_calls(codec, x, q) for x, q in zip(crops, qualities, strict=True)]
+    codec.synthesis = originals
+    for name, network in networks.items():
+        if name == "analysis":
+            network.calibrate([((c[name][0] + 0.5) * (255 / 256) - 0.5,) for c in calls])
+        elif name == "synthesis":
+            network.calibrate([(_split(c[name][0], wide),) for c in calls])
+        else:
+            network.calibrate([c[name] for c in calls])
+    networks["context"] = FakeQuantNetwork(
+        "context", codec.context, rule,
+        {"features": networks["hyper_synthesis"].exponent("out"), "anchors": 0, "out": 0}, {"features": -128},
+    )  # fmt: skip
+    networks["context"].calibrate([c["context"] for c in calls])
+
+    codec.analysis = PixelInput(networks["analysis"])  # type: ignore[assignment]
+    codec.hyper_analysis = networks["hyper_analysis"]  # type: ignore[assignment]
+    codec.hyper_synthesis = networks["hyper_synthesis"]  # type: ignore[assignment]
+    codec.context = networks["context"]  # type: ignore[assignment]
+    codec.synthesis = planes  # type: ignore[assignment]
+    codec.latent = FakeQuantProjection(codec.latent)  # type: ignore[assignment]
+    codec.rows = FakeQuantProjection(codec.rows)  # type: ignore[assignment]
+    codec.step_grid = StepGrid(unit)
+    return codec.train()
+
+
+def _split(y_hat: Tensor, wide: Tensor) -> Tensor:
+    coarse = torch.floor(y_hat + 0.5).clamp(-128, 127)
+    return torch.cat([coarse, torch.floor(4 * (y_hat - coarse)[:, wide] + 0.5)], 1)
+
+
+class _Narrow(nn.Module):
+    """A widened float synthesis fed with y_hat alone, for calibration."""
+
+    def __init__(self, network: nn.Module, wide: Tensor) -> None:
+        super().__init__()
+        self.network, self.wide = network, wide
+
+    def forward(self, y_hat: Tensor) -> Tensor:
+        return self.network(_split(y_hat, self.wide))  # type: ignore[no-any-return]
+
+
+def load_float(path: Path) -> Codec:
+    """The averaged weights of a float checkpoint."""
+    codec = Codec()
+    codec.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
+    return codec.to(memory_format=torch.channels_last)
+
+
+def _int32(values: Tensor | Sequence[float]) -> np.ndarray:
+    return np.round(np.asarray(torch.as_tensor(values).double())).astype(np.int32)
+
+
+@torch.no_grad()
+def to_integer_model(codec: Codec, notes: dict[str, str]) -> IntegerModel:
+    """The integers of a prepared (and trained) codec; ModelError when they break a rule."""
+    networks: dict[str, FakeQuantNetwork] = {
+        name: module if isinstance(module, FakeQuantNetwork) else module.network  # type: ignore[misc]
+        for name, module in ((n, getattr(codec, n)) for n in NETWORKS)
+    }
+    rule = networks["analysis"].rule
+    assert rule != "free"
+    profile: Profile = rule
+    wide: Tensor = codec.synthesis.wide  # type: ignore[assignment]
+    features_exponent = networks["analysis"].exponent(networks["analysis"].outputs[0])
+    latent_weight, latent_exponent = codec.latent.integers()  # type: ignore[operator]
+    latent_unit = latent_exponent.double() + features_exponent
+    row_weight, row_exponent = codec.rows.integers()  # type: ignore[operator]
+    row_fixed = ROWS_PER_OCTAVE * 2**16
+    gains = codec.gains
+    hyper_exponent = networks["hyper_analysis"].exponent(networks["hyper_analysis"].outputs[0])
+    finer = torch.zeros(LATENTS)
+    finer[wide] = 2.0
+    radius, freq = gaussian_tables()
+    scales = SCALE_MIN * 2.0 ** (np.arange(64) / ROWS_PER_OCTAVE)
+    skip = int(sum(math.erfc(0.5 / (s * math.sqrt(2))) < SKIP_MASS for s in scales))
+    model = IntegerModel(
+        profile=profile,
+        networks={name: network.to_integer() for name, network in networks.items()},
+        latent_weight=latent_weight.round().numpy().astype(np.int8),
+        latent_bias=_int32(codec.latent.projection.bias.double() / torch.exp2(latent_unit)),  # type: ignore[union-attr, operator]
+        latent_shift=(latent_unit + 8).numpy().astype(np.int8),
+        row_weight=row_weight.round().numpy().astype(np.int8),
+        row_scale=_int32(row_fixed * torch.exp2(row_exponent.double())),
+        row_bias=_int32(row_fixed * codec.rows.projection.bias.double()),  # type: ignore[union-attr, operator]
+        step_knots=_int32(256 * (gains.log2_step + finer)),
+        row_knots=_int32(row_fixed * (gains.log2_scale - gains.log2_step - math.log2(SCALE_MIN)).double()),
+        hyper_gain_knots=_int32(256 * (gains.log2_hyper_gain + hyper_exponent)),
+        hyper_row_knots=_int32(row_fixed * (gains.log2_hyper_scale - math.log2(SCALE_MIN)).double()),
+        wide=wide.numpy().astype(np.int16),
+        exp2=np.round(2.0 ** (16 + np.arange(256) / 256)).astype(np.int32),
+        table_radius=radius,
+        table_freq=freq,
+        skip=skip,
+        notes=notes,
+    )  # fmt: skip
+    model.check()
+    return model
