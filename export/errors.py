@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..codec.errors import PlicError
 
-class ExportError(ValueError):
-    """Networks cannot be written, read or run as asked; the message is one line, fit to be printed as it is."""
+
+class ExportError(PlicError):
+    """Networks cannot be written, read or run as asked; the message is one line, fit to be printed."""

@@ -1,16 +1,20 @@
-"""Integer network -> .tflite: the same integers, with scales that make every LiteRT kernel compute the same bits.
+"""Integer network -> .tflite: the same integers, with scales that make all kernels compute the same bits.
 
-The flatbuffer is written field by field; no converter sees the network, so none can recalibrate it. What decides
-exactness are the weight scales, per output channel: in_scale * weight_scale / out_scale is the factor that a kernel
-applies to the accumulator, and has to be 2**-shift.
+The flatbuffer is written field by field; no converter sees the network, so none can recalibrate it. What
+decides exactness are the weight scales, per output channel: in_scale * weight_scale / out_scale is the factor
+that a kernel applies to the accumulator, and has to be 2**-shift.
 
     strict  exactly that power of two
-    cpu     the float32 just below it. Kernels round ties up, away from zero or to even, and some round twice; an odd
-            accumulator is never a tie, and shrinking by 2**-24 makes the two roundings agree as well. It holds while
-            an accumulator fits the 24 bits of a float32, which shifts of at most 16 guarantee: beyond, outputs saturate.
+    cpu     the float32 just below it: an odd accumulator is never a tie, and shrinking by 2**-24 makes the
+            kernels that round once and those that round twice agree
 
-A sum's kernels rescale both inputs; with equal scales that is exact. Nothing in a file depends on the height and
-width but the shapes of its tensors, so `Interpreter.resize_tensor_input` runs it at any size: see `_upsample`.
+Some kernels take the accumulator through a float32, of 24 bits. An output of up to 255 steps over its zero
+point bounds the accumulator by 2**(shift + 8) where it does not saturate. With cpu, shrinking must not eat
+the distance of 1 to the next tie, so shifts end at 15; with strict the distance is 2 and nothing shrinks: 17.
+One more does break some kernel.
+
+A sum's kernels rescale both inputs; with equal scales that is exact. Nothing in a file depends on the height
+and width but the shapes of its tensors, so `Interpreter.resize_tensor_input` runs it at any size.
 """
 
 from __future__ import annotations
@@ -18,29 +22,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import flatbuffers
+import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from ..quantization.integer import IntegerNetwork, Layer, Profile, Spec
+from ..quantization.integer import IntegerModel, IntegerNetwork, Layer, Profile, Spec
 from .errors import ExportError
 
-MAX_SHIFT = 16
+PIXELS_PER_CELL = {"analysis": 1, "hyper_analysis": 16, "hyper_synthesis": 64, "context": 16, "synthesis": 16}
+"""Network -> how many picture pixels, in height and in width, a cell of its inputs stands for."""
+
+DEFAULT_PIXELS = 256
+MAX_SHIFT: dict[Profile, int] = {"cpu": 15, "strict": 17}
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "ADD": 2, "CONCATENATION": 2}
 """Least operator versions with int8; those not listed are 1 here."""
 
 
-def to_tflite(network: IntegerNetwork, size: tuple[int, int], profile: Profile) -> bytes:
-    """Return the flatbuffer of a network whose inputs are all int8 [1, height, width, channels] for size (height, width).
+def model_to_tflite(model: IntegerModel, pixels: int = DEFAULT_PIXELS) -> dict[str, bytes]:
+    """Return the flatbuffer of every network of a model, by name, shaped for a square picture.
 
-    Tensors keep the names they have in the network. Raises ModelError when the network breaks the profile's rule,
-    ExportError when a shift is too large or the size is not a multiple of what the network's strides need.
+    pixels: the picture's side, a multiple of 64. Raises as `to_tflite` does.
+    """
+    return {
+        name: to_tflite(network, (pixels // PIXELS_PER_CELL[name],) * 2, model.profile)
+        for name, network in model.networks.items()
+    }
+
+
+def to_tflite(network: IntegerNetwork, size: tuple[int, int], profile: Profile) -> bytes:
+    """Return the flatbuffer of a network: inputs and outputs int8 [1, height, width, channels].
+
+    size: (height, width) of all inputs. Tensors keep the names they have in the network. Raises ModelError
+    when the network breaks the profile's rule, ExportError when a shift is too large or the size is not a
+    multiple of the network's strides.
     """
     network.check(profile)
     for layer in network.layers:
-        if layer.shift is not None and layer.shift.max() > MAX_SHIFT:
-            raise ExportError(f"{network.name}/{layer.name}: a shift of {layer.shift.max()} exceeds {MAX_SHIFT}")
+        if layer.shift is not None and layer.shift.max() > MAX_SHIFT[profile]:
+            limit = f"{MAX_SHIFT[profile]}, the most that profile {profile} allows"
+            raise ExportError(f"{network.name}/{layer.name}: a shift of {layer.shift.max()} exceeds {limit}")
     writer = _Writer(network, size, profile)
     for name, spec in network.inputs.items():
         writer.activation(name, size, spec)
@@ -127,11 +148,13 @@ class _Writer:
             self.depth_to_space(layer.inputs[0], layer)
 
     def convolution(self, layer: Layer) -> None:
-        assert layer.weight is not None and layer.bias is not None and layer.shift is not None
+        assert layer.weight is not None
+        assert layer.bias is not None
+        assert layer.shift is not None
         depthwise = layer.kind == "depthwise"
         weight = layer.weight[None] if depthwise else layer.weight[:, None, None, :]
         source = self.network.specs[layer.inputs[0]]
-        scale = np.exp2(layer.spec.exponent - source.exponent - layer.shift.astype(np.float32)).astype(np.float32)
+        scale = np.ldexp(np.float32(1), layer.spec.exponent - source.exponent - layer.shift.astype(np.int32))
         if self.profile == "cpu":
             scale = np.nextafter(scale, np.float32(0))
         tensor = self.tensor(f"{layer.name}/weight", weight.shape, weight)
@@ -148,7 +171,9 @@ class _Writer:
         options.strideH = options.strideW = options.dilationHFactor = options.dilationWFactor = 1
         options.fusedActivationFunction = _activation(layer.relu)
         kind = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
-        self.operator(kind, (layer.inputs[0], f"{layer.name}/weight", f"{layer.name}/bias"), layer.name, options)
+        self.operator(
+            kind, (layer.inputs[0], f"{layer.name}/weight", f"{layer.name}/bias"), layer.name, options
+        )
 
     def depth_to_space(self, source: str, layer: Layer) -> None:
         options: Any = schema.DepthToSpaceOptionsT()
@@ -156,25 +181,23 @@ class _Writer:
         self.operator("DEPTH_TO_SPACE", (source,), layer.name, options)
 
     def upsample(self, layer: Layer) -> None:
-        import os
-        if os.environ.get("UP") == "resize":
-            _, h, w, _ = self.tensors[self.index[layer.name]].shape
-            self.tensor(f"{layer.name}/size", (2,), np.array([h, w], np.int32))
-            options = schema.ResizeNearestNeighborOptionsT()
-            options.alignCorners = options.halfPixelCenters = False
-            self.operator("RESIZE_NEAREST_NEIGHBOR", (layer.inputs[0], f"{layer.name}/size"), layer.name, options)
-            return
-        _, h, w, c = self.tensors[self.index[layer.inputs[0]]].shape
+        """Copies side by side in the channels, then depth to space.
+
+        RESIZE_NEAREST_NEIGHBOR would hold its output size as a constant, which rules out other sizes, and
+        XNNPACK does not take it, which cuts the network in pieces. Two steps, because XNNPACK joins at most
+        five tensors.
+        """
+        _, height, width, channels = self.tensors[self.index[layer.inputs[0]]].shape
         source = layer.inputs[0]
-        copies = [layer.factor ** 2] if os.environ.get("UP") == "concat16" else [layer.factor] * 2
-        for i, n in enumerate(copies):
-            c *= n
-            name = f"{layer.name}/copies{i}"
-            self.activation(name, (h, w), Spec(c, layer.spec.exponent, layer.spec.zero_point))
+        for axis in ("columns", "rows"):
+            channels *= layer.factor
+            copies = f"{layer.name}/{axis}"
+            spec = Spec(channels, layer.spec.exponent, layer.spec.zero_point)
+            self.activation(copies, (height, width), spec)
             options = schema.ConcatenationOptionsT()
             options.axis = 3
-            self.operator("CONCATENATION", (source,) * n, name, options)
-            source = name
+            self.operator("CONCATENATION", [source] * layer.factor, copies, options)
+            source = copies
         self.depth_to_space(source, layer)
 
     def finish(self) -> bytes:

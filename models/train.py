@@ -11,11 +11,13 @@ import csv
 import ctypes
 import math
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -46,7 +48,7 @@ class TrainOptions:
     muon_lr: float = 0.01
     adam_lr: float = 1e-3
     warmup: int = 200
-    decay: float = 0.2
+    decay: float = 0.6
     ema: float = 0.9995
     seed: int = 0
     threads: int = 0
@@ -140,6 +142,19 @@ def keep_freed_memory() -> None:
         pass
 
 
+class StopSignal:
+    """Turns the first SIGINT or SIGTERM into a request to stop at the end of the step."""
+
+    def __init__(self) -> None:
+        self.received = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def process_group() -> Iterator[tuple[int, int, torch.device]]:
     """(rank, world size, device); joins torchrun's group when started by it."""
@@ -204,6 +219,7 @@ def _train(
         table = csv.writer(log)
         if fresh:
             table.writerow(["step", "loss", "bpp", "mse", "lr_factor", "steps_per_second"])
+        stop = StopSignal()
         task = bar.add_task("training", total=options.steps, completed=start)
         saved = checked = marked = time.monotonic()
         sums = np.zeros(3)
@@ -241,6 +257,10 @@ def _train(
                         writer.add_scalar(name, value, done)  # type: ignore[no-untyped-call]
             if done == round(options.steps * (1 - options.decay)):
                 save(options.out / "stable.pt", done)
+            if stop.received:
+                save(last, done)
+                console.print(f"stopped; {last} is at step {done}")
+                return last
             if time.monotonic() - saved > 60 * options.save_minutes:
                 save(last, done)
                 saved = time.monotonic()

@@ -1,41 +1,210 @@
-"""The command line: `pocketlic SUBCOMMAND`."""
+"""The command line: `pocketlic SUBCOMMAND`.
+
+Errors a user can cause end in one line on standard error and exit code 2.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+from . import PlicError, Runtime, shipped_model
+from . import decode as decode_bytes
+from . import encode as encode_pixels
+from .codec import format as plic
+from .codec.image import Picture, read_picture, write_atomic, write_picture
+from .export.cli import export
+from .quantization.integer import ModelError, Profile
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A learned image codec."
+)
+app.command()(export)
+
+PROFILE_HELP = "cpu: exact on CPU runtimes; strict: on integer NPUs too"
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Print what a user did wrong, or lacks, as one line and exit with 2."""
+    try:
+        yield
+    except ImportError as error:
+        if not error.name or error.name.startswith("pocketlic"):
+            raise
+        typer.echo(f"pocketlic: this needs the package {error.name}: pip install 'pocketlic[train]'", err=True)
+        raise typer.Exit(2) from None
+    except (PlicError, ModelError, FileNotFoundError, PermissionError, MemoryError) as error:
+        typer.echo(f"pocketlic: {error or type(error).__name__}", err=True)
+        raise typer.Exit(2) from None
+
+
+def read_plic(path: Path) -> bytes:
+    """The bytes of a file; PlicError when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PlicError(f"cannot read {path}: {error.strerror}") from None
+
+
+@app.command()
+def encode(
+    picture: Path,
+    out: Path,
+    quality: Annotated[float, typer.Option(min=0.0, max=100.0)] = 60.0,
+    profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
+    runtime: Annotated[Runtime, typer.Option(help="what runs the networks; the result is the same")] = "litert",
+) -> None:
+    """Encode a picture file as .plic; ICC profile and EXIF are kept, EXIF orientation is applied."""
+    with one_line_errors():
+        source = read_picture(picture)
+        data = encode_pixels(
+            source.pixels, quality, profile=profile, runtime=runtime, icc=source.icc, exif=source.exif
+        )
+        write_atomic(out, data)
+        height, width = source.pixels.shape[:2]
+        typer.echo(f"{out}: {len(data)} bytes, {len(data) * 8 / (height * width):.3f} bpp")
+
+
+@app.command()
+def decode(
+    file: Path,
+    out: Path,
+    runtime: Annotated[Runtime, typer.Option(help="what runs the networks; the result is the same")] = "litert",
+    max_pixels: Annotated[int, typer.Option(help="refuse files that claim more")] = plic.DEFAULT_MAX_PIXELS,
+) -> None:
+    """Decode a .plic file to .png, .tif or .ppm."""
+    with one_line_errors():
+        data = read_plic(file)
+        pixels = decode_bytes(data, runtime=runtime, max_pixels=max_pixels)
+        content = plic.read(data, max_pixels)
+        write_picture(out, Picture(pixels, content.icc, content.exif))
+
+
+@app.command()
+def info(file: Path, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Describe a .plic file without decoding it."""
+    with one_line_errors():
+        data = read_plic(file)
+        content = plic.read(data, max_pixels=plic.MAX_SIDE**2)
+        header = content.header
+        facts: dict[str, object] = {
+            "version": plic.VERSION,
+            "width": header.width,
+            "height": header.height,
+            "components": 1 if header.grey else 3,
+            "quality": header.quality_hundredths / 100,
+            "model_id": header.model_id.hex(),
+            "bytes": len(data),
+            "bpp": len(data) * 8 / (header.width * header.height),
+            "z_bytes": len(content.z),
+            "y_bytes": [len(y) for y in content.y],
+            "icc_bytes": len(content.icc),
+            "exif_bytes": len(content.exif),
+        }
+        if as_json:
+            typer.echo(json.dumps(facts))
+        else:
+            for name, value in facts.items():
+                typer.echo(f"{name:12} {value}")
+
+
+@app.command()
+def complexity(
+    profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Count the multiply-accumulates per pixel of encoding and decoding, as the shipped networks run."""
+    from .codec.complexity import VMUC_KMAC_PER_PIXEL, count
+
+    with one_line_errors():
+        result = count(shipped_model(profile))
+    if as_json:
+        typer.echo(json.dumps(result.to_json()))
+        return
+    table = Table("component", "runs in", "MAC/pixel", "parameters")
+    for name, part in result.components.items():
+        sides = " ".join(side for side in ("encode", "decode") if part[f"{side}s"])
+        table.add_row(name, sides, f"{1000 * part['kmac_per_pixel']:.1f}", f"{part['parameters']:,}")
+    Console().print(table)
+    for side, kmac, ratio in (
+        ("decode", result.decode_kmac_per_pixel, result.decode_ratio_to_vmuc),
+        ("encode", result.encode_kmac_per_pixel, result.encode_ratio_to_vmuc),
+    ):
+        typer.echo(f"{side} {kmac:.3f} kMAC/pixel, 1/{ratio:.1f} of VMuC's {VMUC_KMAC_PER_PIXEL:g}")
+
+
+Data = Annotated[Path, typer.Option(help="folder of photographs, searched recursively")]
+Out = Annotated[Path, typer.Option(help="folder for checkpoints and logs; resumed when it has a checkpoint")]
+Kodak = Annotated[Path | None, typer.Option(help="folder of evaluation pictures for periodic checks")]
+Threads = Annotated[int, typer.Option(help="CPU threads, 0 for torch's choice")]
+Decay = Annotated[float, typer.Option(help="final part of the steps, in which the learning rates fall to 0")]
+Minutes = Annotated[float, typer.Option(help="minutes between checkpoints")]
 
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Option(help="folder of photographs, searched recursively")],
-    out: Annotated[Path, typer.Option(help="folder for checkpoints and logs; resumed when it has a checkpoint")],
+    data: Data,
+    out: Out,
     steps: int = 100_000,
     batch: int = 8,
     crop: int = 256,
     muon_lr: float = 0.01,
     adam_lr: float = 1e-3,
-    decay: Annotated[float, typer.Option(help="final part of the steps in which the learning rate falls to 0")] = 0.2,
+    decay: Decay = 0.6,
     seed: int = 0,
-    threads: Annotated[int, typer.Option(help="CPU threads, 0 for torch's choice")] = 0,
+    threads: Threads = 0,
     bf16: bool = True,
-    kodak: Annotated[Optional[Path], typer.Option(help="folder of evaluation pictures for periodic checks")] = None,
-    save_minutes: float = 5.0,
-    check_minutes: float = 20.0,
+    kodak: Kodak = None,
+    save_minutes: Minutes = 5.0,
 ) -> None:
-    """Train the float codec, or resume training it."""
-    from .models.train import TrainOptions
-    from .models.train import train as run
+    """Train the float codec, or resume; also under torchrun. Stop with Ctrl-C: the state is saved."""
+    with one_line_errors():
+        from .models.train import TrainOptions
+        from .models.train import train as run
 
-    options = TrainOptions(
-        data, out, steps, batch, crop, muon_lr, adam_lr, 200, decay, 0.9995, seed, threads, bf16, kodak,
-        save_minutes, check_minutes,
-    )  # fmt: skip
-    run(options)
+        run(
+            TrainOptions(
+                data, out, steps, batch, crop, muon_lr, adam_lr, decay=decay, seed=seed, threads=threads,
+                bf16=bf16, kodak=kodak, save_minutes=save_minutes,
+            )  # fmt: skip
+        )
+
+
+@app.command()
+def qat(
+    weights: Annotated[Path, typer.Option(help="float weights: a checkpoint (.pt) or .safetensors")],
+    data: Data,
+    out: Out,
+    profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
+    steps: int = 8000,
+    batch: int = 8,
+    crop: int = 256,
+    muon_lr: float = 0.002,
+    adam_lr: float = 2e-4,
+    decay: Decay = 0.9,
+    seed: int = 1,
+    threads: Threads = 0,
+    kodak: Kodak = None,
+    save_minutes: Minutes = 5.0,
+) -> None:
+    """Fine-tune float weights for integers, or resume; the integer model is written to OUT/model.safetensors."""
+    with one_line_errors():
+        from .models.train import TrainOptions
+        from .quantization.qat import qat as run
+
+        options = TrainOptions(
+            data, out, steps, batch, crop, muon_lr, adam_lr, decay=decay, seed=seed, threads=threads,
+            bf16=False, kodak=kodak, save_minutes=save_minutes,
+        )  # fmt: skip
+        run(options, weights, profile)
 
 
 if __name__ == "__main__":

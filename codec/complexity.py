@@ -1,0 +1,75 @@
+"""Multiply-accumulates per pixel, counted while a picture goes through encoder and decoder."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ..quantization.integer import Int8, IntegerModel, IntegerNetwork
+from . import codec as reference_codec
+
+VMUC_KMAC_PER_PIXEL = 69.0  # JPEG AI's VMuC, first stage, decoding
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """kMAC per pixel of a whole encode and a whole decode, and per component (name -> kMAC per pixel, parameters)."""
+
+    decode_kmac_per_pixel: float
+    encode_kmac_per_pixel: float
+    decode_ratio_to_vmuc: float
+    encode_ratio_to_vmuc: float
+    components: dict[str, dict[str, float | int | bool]]
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def count(model: IntegerModel, side: int = 128) -> Complexity:
+    """Encode and decode a side x side picture, counting what each convolution that runs multiplies.
+
+    The two projections outside the networks (features to y, z to rows) run once per encode, the second once per
+    decode as well; depthwise windows count in full at the borders, as runtimes compute them.
+    """
+    totals: dict[str, int] = defaultdict(int)
+
+    def run(network: IntegerNetwork, inputs: Sequence[Int8]) -> dict[str, Int8]:
+        tensors = network.run(inputs, keep=True)
+        for layer in network.layers:
+            if layer.weight is not None:
+                height, width, _ = tensors[layer.name].shape
+                totals[network.name] += layer.weight.size * height * width
+        return {name: tensors[name] for name in network.outputs}
+
+    codec = reference_codec.Codec(model, run)
+    latent_cells, hyper_cells = (side // reference_codec.LATENT) ** 2, (side // reference_codec.STRIDE) ** 2
+    projections = {"rows": model.row_weight.size * hyper_cells}
+    data = codec.encode(np.zeros((side, side, 3), np.uint8), 50)
+    encode = {**totals, **projections, "latent": model.latent_weight.size * latent_cells}
+    totals.clear()
+    codec.decode(data)
+    decode = {**totals, **projections}
+
+    parameters = {
+        network.name: sum(la.weight.size + la.bias.size for la in network.layers if la.weight is not None and la.bias is not None)
+        for network in model.networks.values()
+    }
+    parameters |= {"rows": model.row_weight.size + model.row_bias.size}
+    parameters |= {"latent": model.latent_weight.size + model.latent_bias.size}
+    unit = 1000.0 * side * side
+    components: dict[str, dict[str, float | int | bool]] = {
+        name: {
+            "kmac_per_pixel": macs / unit,
+            "parameters": parameters[name],
+            "encodes": name in encode,
+            "decodes": name in decode,
+        }
+        for name, macs in {**encode, **decode}.items()
+    }
+    encoding, decoding = sum(encode.values()) / unit, sum(decode.values()) / unit
+    return Complexity(
+        decoding, encoding, VMUC_KMAC_PER_PIXEL / decoding, VMUC_KMAC_PER_PIXEL / encoding, components
+    )

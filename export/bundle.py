@@ -1,0 +1,216 @@
+"""The bundle: a folder with everything a device needs to encode and decode, written whole or not at all.
+
+    analysis.tflite ... synthesis.tflite  one file per network, see `tflite`
+    model.safetensors                     the integer model: projections, gains, entropy tables, networks
+    manifest.json                         what the files are: hashes, shapes, scales, cost, versions
+    proof.plic                            the photograph that proved the bundle, if one did
+
+Without `tile`, the networks' shapes are a default that the runtime resizes; with `tile`, they are fixed, and
+pictures run tile by tile. `open_bundle` checks every file against the manifest, and the manifest's model id
+against the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import secrets
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..codec.codec import LATENT, STRIDE, Executor
+from ..quantization.integer import IntegerModel, IntegerNetwork, ModelError
+from .errors import ExportError
+from .litert import Kernels, LiteRTExecutor
+from .tflite import DEFAULT_PIXELS, PIXELS_PER_CELL, model_to_tflite
+from .tiles import TiledExecutor, check_tile
+
+FORMAT = "pocketlic-bundle"
+VERSION = 1
+MANIFEST = "manifest.json"
+MODEL = "model.safetensors"
+PROOF = "proof.plic"
+TOOLS = ("pocketlic", "ai-edge-litert", "flatbuffers", "numpy", "safetensors")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle as opened: `files` has the flatbuffer of each network by its name."""
+
+    folder: Path
+    model: IntegerModel
+    files: dict[str, bytes]
+    tile: int | None
+    manifest: dict[str, Any]
+
+    def executor(self, kernels: Kernels = "xnnpack", threads: int = 1) -> Executor:
+        """Run the bundle's networks under LiteRT, in tiles if the bundle was made for tiles."""
+        run = LiteRTExecutor(self.files, kernels, threads)
+        return run if self.tile is None else TiledExecutor(run, self.tile)
+
+
+def macs_per_pixel(model: IntegerModel) -> dict[str, float]:
+    """Multiply-accumulates per pixel: of each network and projection, and the sums `encode`, `decode`."""
+    result = {
+        name: sum(network.macs().values()) / PIXELS_PER_CELL[name] ** 2
+        for name, network in model.networks.items()
+    }
+    result["latent"] = model.latent_weight.size / LATENT**2
+    result["rows"] = model.row_weight.size / STRIDE**2
+    encode = ("analysis", "latent", "hyper_analysis", "rows", "hyper_synthesis", "context")
+    decode = ("rows", "hyper_synthesis", "context", "synthesis")
+    return result | {"encode": sum(result[i] for i in encode), "decode": sum(result[i] for i in decode)}
+
+
+def write_bundle(model: IntegerModel, out: Path, tile: int | None = None) -> Bundle:
+    """Write the bundle folder `out`; an older bundle there is replaced. Parents are made.
+
+    tile: None, or the side in pixels of the fixed-shape tiles. Raises ExportError when the tile does not fit,
+    when `out` cannot be written, or when it exists and holds anything but a bundle; then nothing has changed.
+    """
+    if tile is not None:
+        check_tile(model, tile)
+    networks = model_to_tflite(model, tile or DEFAULT_PIXELS)
+    content = {f"{name}.tflite": data for name, data in networks.items()} | {MODEL: model.to_bytes()}
+    manifest = _manifest(model, content, tile)
+    content[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
+
+    out = out.absolute()  # not resolved: a link to a folder is no bundle of ours
+    _require_replaceable(out)
+    unique = secrets.token_hex(6)
+    temporary, retired = out.with_name(f".pocketlic-{unique}.tmp"), out.with_name(f".pocketlic-{unique}.old")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        for name, data in content.items():
+            (temporary / name).write_bytes(data)
+        if out.exists():
+            out.rename(retired)
+        try:
+            temporary.rename(out)
+        except OSError:
+            if retired.exists():
+                retired.rename(out)
+            raise
+    except OSError as error:
+        raise ExportError(f"cannot write {out}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if out.exists():
+            shutil.rmtree(retired, ignore_errors=True)
+    return open_bundle(out)
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Read and check a bundle. Raises ExportError when it is none, is damaged, or is of a later version."""
+    manifest = _read_manifest(folder)
+    if manifest is None:
+        raise ExportError(f"{folder} is not a Pocketlic bundle")
+    if manifest.get("version") != VERSION:
+        raise ExportError(
+            f"{folder}: version {manifest.get('version')} of the bundle, this package reads {VERSION}"
+        )
+    try:
+        data = {}
+        for name, entry in manifest["files"].items():
+            if Path(name).name != name:
+                raise ExportError(f"{folder}: a file name leaves the bundle: {name}")
+            data[name] = (folder / name).read_bytes()
+            if _sha256(data[name]) != entry["sha256"]:
+                raise ExportError(f"{folder / name} is damaged: its SHA-256 is not the manifest's")
+        model = IntegerModel.from_bytes(data[MODEL])
+        if model.model_id != manifest["model_id"]:
+            raise ExportError(f"{folder}: the model is not the manifest's")
+        files = {name: data[f"{name}.tflite"] for name in model.networks}
+        tile = manifest["tile"]
+        if tile is not None:
+            check_tile(model, tile)
+    except OSError as error:
+        raise ExportError(f"cannot read {error.filename}: {error.strerror}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ExportError(f"{folder / MANIFEST} is damaged: {type(error).__name__} {error}") from None
+    except ModelError as error:
+        raise ExportError(f"{folder / MODEL}: {error}") from None
+    return Bundle(folder, model, files, tile, manifest)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT else None
+
+
+def _require_replaceable(out: Path) -> None:
+    if not out.exists() and not out.is_symlink():
+        return
+    try:
+        present = {entry.name for entry in out.iterdir()}
+    except OSError as error:
+        raise ExportError(f"cannot write {out}: {error.strerror}") from None
+    if not present and not out.is_symlink():
+        return
+    manifest = _read_manifest(out)
+    if manifest is None or out.is_symlink():
+        raise ExportError(f"{out} exists and is not a bundle; choose another folder")
+    foreign = present - set(manifest.get("files", ())) - {MANIFEST, PROOF}
+    if foreign:
+        raise ExportError(
+            f"{out} holds files that are not the bundle's, such as {min(foreign)}; move them first"
+        )
+
+
+def _manifest(model: IntegerModel, content: dict[str, bytes], tile: int | None) -> dict[str, Any]:
+    macs = macs_per_pixel(model)
+    files: dict[str, dict[str, Any]] = {
+        name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in content.items()
+    }
+    for name, network in model.networks.items():
+        cells = (tile or DEFAULT_PIXELS) // PIXELS_PER_CELL[name]
+        files[f"{name}.tflite"] |= {
+            "inputs": [_tensor(network, i, cells) for i in network.inputs],
+            "outputs": [_tensor(network, o, cells) for o in network.outputs],
+            "pixels_per_input_cell": PIXELS_PER_CELL[name],
+            "mac_per_pixel": macs[name],
+        }
+    files[MODEL]["entropy_tables"] = ["table_radius", "table_freq"]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "target": "tflite-int8",
+        "profile": model.profile,
+        "model_id": model.model_id,
+        "tile": tile,
+        "mac_per_pixel": macs,
+        "files": files,
+        "tools": {"python": platform.python_version()} | {name: _version(name) for name in TOOLS},
+    }
+
+
+def _tensor(network: IntegerNetwork, name: str, cells: int) -> dict[str, Any]:
+    spec = network.specs[name]
+    n, d = network.strides[name]
+    side = cells * n // d
+    return {
+        "name": name,
+        "shape": [1, side, side, spec.channels],
+        "dtype": "int8",
+        "scale": 2.0**spec.exponent,
+        "zero_point": spec.zero_point,
+    }
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

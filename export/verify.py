@@ -1,0 +1,99 @@
+"""Proves a bundle: a photograph goes through its networks into a `.plic` file and comes back bit for bit."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codec.codec import STRIDE, Codec, Executor
+from ..codec.image import write_atomic
+from ..quantization.integer import Int8, IntegerNetwork
+from .bundle import PROOF, Bundle
+from .errors import ExportError
+
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Report:
+    """Outcome of `prove`.
+
+    files_equal: whether LiteRT and the NumPy reference encoded the same bytes.
+    differing: samples in which what they decoded differs.
+    milliseconds: network -> median time for this picture on one thread, tiles and copies included.
+    bpp: bits of the file per pixel. psnr: of the decoded picture, in dB, over all its components.
+    """
+
+    files_equal: bool
+    differing: int
+    milliseconds: dict[str, float]
+    bpp: float
+    psnr: float
+
+    @property
+    def pixels_equal(self) -> bool:
+        """Whether both decoders gave the same picture."""
+        return self.differing == 0
+
+
+def require_tile(pixels: NDArray[np.uint8], tile: int | None) -> None:
+    """Raise ExportError when a picture is smaller than a tile: no exported network would run on it."""
+    height, width = (-(-side // STRIDE) * STRIDE for side in pixels.shape[:2])
+    if tile is not None and min(height, width) < tile:
+        raise ExportError(
+            f"a photograph of {pixels.shape[1]}x{pixels.shape[0]} does not fill a tile of {tile}x{tile}"
+        )
+
+
+def prove(bundle: Bundle, pixels: NDArray[np.uint8], quality: float) -> Report:
+    """Code pixels, uint8 [H, W, 3] or [H, W], with the bundle under LiteRT on XNNPACK and with the reference.
+
+    The file stays in the bundle as `proof.plic`. Raises ExportError when XNNPACK is not in use or the picture
+    does not fill a tile, PlicError when the picture cannot be coded or the file not be written.
+    """
+    require_tile(pixels, bundle.tile)
+    run = bundle.executor("xnnpack", threads=1)
+    recorder = _Recorder(run)
+    codec = Codec(bundle.model, recorder)
+    data = codec.encode(pixels, quality)
+    write_atomic(bundle.folder / PROOF, data)
+    data = (bundle.folder / PROOF).read_bytes()
+    decoded = codec.decode(data)
+    reference = Codec(bundle.model)
+    expected = reference.decode(data)
+    error = np.mean((decoded.astype(np.float64) - pixels) ** 2)
+    return Report(
+        files_equal=data == reference.encode(pixels, quality),
+        differing=int((decoded != expected).sum()),
+        milliseconds={
+            network.name: _median_ms(run, network, inputs) for network, inputs in recorder.calls.values()
+        },
+        bpp=8 * len(data) / (pixels.shape[0] * pixels.shape[1]),
+        psnr=float(10 * np.log10(255**2 / error)) if error else float("inf"),
+    )
+
+
+class _Recorder:
+    """Passes calls on and keeps the last of each network."""
+
+    def __init__(self, run: Executor) -> None:
+        self.run = run
+        self.calls: dict[str, tuple[IntegerNetwork, list[Int8]]] = {}
+
+    def __call__(self, network: IntegerNetwork, inputs: Sequence[Int8]) -> dict[str, Int8]:
+        self.calls[network.name] = network, list(inputs)
+        return self.run(network, inputs)
+
+
+def _median_ms(run: Executor, network: IntegerNetwork, inputs: list[Int8]) -> float:
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        run(network, inputs)
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)

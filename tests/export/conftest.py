@@ -1,0 +1,193 @@
+"""Random networks that are sound and tie-free, of the shapes that the codec's networks have."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pocketlic.quantization.integer import (
+    RULES,
+    Int8,
+    IntegerModel,
+    IntegerNetwork,
+    Kind,
+    Layer,
+    Profile,
+    Spec,
+)
+
+EXPONENT = -4
+
+
+class Builder:
+    """Adds random layers one by one; each method returns the name of its output."""
+
+    def __init__(self, name: str, profile: Profile, seed: int, **inputs: int) -> None:
+        """`inputs` gives the channels of each input."""
+        self.name = name
+        self.profile: Profile = profile
+        self.rng = np.random.default_rng(seed)
+        self.inputs = {key: Spec(channels, EXPONENT) for key, channels in inputs.items()}
+        self.specs = dict(self.inputs)
+        self.layers: list[Layer] = []
+
+    def build(self, *outputs: str) -> IntegerNetwork:
+        network = IntegerNetwork(self.name, self.inputs, tuple(self.layers), outputs)
+        network.check(self.profile)
+        return network
+
+    def pointwise(self, source: str, out: int, relu: bool = False) -> str:
+        return self._convolution("pointwise", source, (out, self.specs[source].channels), out, relu)
+
+    def depthwise(self, source: str, kernel: int) -> str:
+        channels = self.specs[source].channels
+        return self._convolution("depthwise", source, (kernel, kernel, channels), channels, False)
+
+    def add(self, a: str, b: str, relu: bool = False) -> str:
+        return self._append("add", (a, b), self._spec(self.specs[a].channels, relu), relu=relu)
+
+    def upsample(self, source: str, factor: int) -> str:
+        return self._move("upsample", source, factor, self.specs[source].channels)
+
+    def space_to_depth(self, source: str, factor: int) -> str:
+        return self._move("space_to_depth", source, factor, self.specs[source].channels * factor**2)
+
+    def depth_to_space(self, source: str, factor: int) -> str:
+        return self._move("depth_to_space", source, factor, self.specs[source].channels // factor**2)
+
+    def block(self, source: str, kernel: int) -> str:
+        """The codec's residual block: depthwise, expand with ReLU, project, sum."""
+        channels = self.specs[source].channels
+        expanded = self.pointwise(self.depthwise(source, kernel), 2 * channels, relu=True)
+        return self.add(source, self.pointwise(expanded, channels))
+
+    @staticmethod
+    def _spec(channels: int, relu: bool) -> Spec:
+        return Spec(channels, EXPONENT, -128 if relu else 0)
+
+    def _move(self, kind: Kind, source: str, factor: int, channels: int) -> str:
+        spec = self.specs[source]
+        return self._append(kind, (source,), Spec(channels, spec.exponent, spec.zero_point), factor=factor)
+
+    def _append(
+        self,
+        kind: Kind,
+        sources: tuple[str, ...],
+        spec: Spec,
+        relu: bool = False,
+        factor: int = 1,
+        **parts: NDArray,
+    ) -> str:
+        name = f"{kind}{len(self.layers)}"
+        self.layers.append(Layer(kind, name, sources, spec, relu, factor, **parts))
+        self.specs[name] = spec
+        return name
+
+    def _convolution(self, kind: Kind, source: str, shape: tuple[int, ...], out: int, relu: bool) -> str:
+        multiple, remainder, least = RULES[self.profile]
+        weight = (self.rng.integers(-127 // multiple + 1, 127 // multiple + 1, shape) * multiple).astype(
+            np.int8
+        )
+        axes = (1,) if kind == "pointwise" else (0, 1)
+        taps = weight.size // out
+        # Spread outputs over about +-50, with some saturation; centre what a zero point of -128 shifts.
+        spread = np.log2(np.sqrt(taps) * 73 * 60 / 50)
+        shift = np.clip(np.round(spread + self.rng.uniform(-1, 1, out)), least, 15).astype(np.int8)
+        mean = weight.astype(np.int64).sum(axes) * (60 if self.specs[source].zero_point else 0)
+        bias = (
+            self.rng.integers(-20, 20, out) * (1 << shift.astype(np.int64))
+            + self.rng.integers(0, 999, out)
+            - mean
+        )
+        bias = (bias // (2 * remainder) * (2 * remainder) + remainder).astype(np.int32)
+        spec = self._spec(out, relu)
+        return self._append(kind, (source,), spec, relu, weight=weight, bias=bias, shift=shift)
+
+
+def random_inputs(network: IntegerNetwork, height: int, width: int, seed: int = 0) -> list[Int8]:
+    rng = np.random.default_rng(seed)
+    return [
+        rng.integers(-128, 128, (height, width, s.channels)).astype(np.int8) for s in network.inputs.values()
+    ]
+
+
+def everything(profile: Profile, seed: int = 0) -> IntegerNetwork:
+    """Every kind of layer, two inputs, two outputs on different grids; sizes are multiples of 2."""
+    b = Builder("everything", profile, seed, image=5, side=24)
+    wide = b.block(b.pointwise("image", 24), 5)
+    mixed = b.add(wide, b.pointwise("side", 24), relu=True)
+    low = b.pointwise(b.space_to_depth(mixed, 2), 32)
+    low = b.block(low, 3)
+    fine = b.depth_to_space(b.pointwise(low, 4 * 24, relu=True), 2)
+    joined = b.add(b.pointwise(fine, 24), b.upsample(b.pointwise(low, 24), 2), relu=True)
+    return b.build(low, b.depth_to_space(b.pointwise(joined, 48), 4))
+
+
+def renderer(profile: Profile, seed: int = 0, channels: int = 16) -> IntegerNetwork:
+    """The synthesis in small: a body that conditions a renderer at four times its resolution; any size."""
+    b = Builder("synthesis", profile, seed, y_hat=channels)
+    body = b.block(b.pointwise("y_hat", 24), 5)
+    x = b.depth_to_space(b.pointwise("y_hat", 16 * 8), 4)
+    for _ in range(2):
+        hidden = b.add(b.pointwise(x, 16), b.upsample(b.pointwise(body, 16), 4), relu=True)
+        x = b.add(x, b.pointwise(hidden, 8))
+    return b.build(b.depth_to_space(b.pointwise(x, 48), 4))
+
+
+def small_model(profile: Profile, seed: int = 0) -> IntegerModel:
+    """A random codec of 16 latents and 8 hyper-latents, two of them wide: noise, but exact noise."""
+    networks = {}
+    b = Builder("analysis", profile, seed, image=3)
+    x = b.block(b.pointwise(b.space_to_depth("image", 8), 16), 5)
+    networks["analysis"] = b.build(b.block(b.pointwise(b.space_to_depth(x, 2), 16), 5))
+    b = Builder("hyper_analysis", profile, seed + 1, y=16)
+    x = b.pointwise(b.space_to_depth(b.pointwise("y", 8, relu=True), 2), 8, relu=True)
+    networks["hyper_analysis"] = b.build(b.pointwise(b.space_to_depth(x, 2), 8))
+    b = Builder("hyper_synthesis", profile, seed + 2, z=8)
+    x = b.block(b.depth_to_space(b.pointwise("z", 32), 2), 3)
+    x = b.pointwise(b.depth_to_space(b.pointwise(x, 32, relu=True), 2), 16, relu=True)
+    networks["hyper_synthesis"] = b.build(x, b.pointwise(x, 16), b.pointwise(x, 16))
+    b = Builder("context", profile, seed + 3, features=16, anchors=16)
+    x = b.add(b.pointwise("features", 16), b.pointwise(b.depthwise("anchors", 5), 16), relu=True)
+    networks["context"] = b.build(b.pointwise(x, 16))
+    networks["synthesis"] = renderer(profile, seed + 4, 18)
+    rng = np.random.default_rng(seed)
+    frequencies = np.append(np.full(81, 700), 65536 - 81 * 700)
+    i32, knots = np.int32, 3
+    arrays = {
+        "latent_weight": rng.integers(-127, 128, (16, 16)).astype(np.int8),
+        "latent_bias": rng.integers(-99, 99, 16).astype(i32),
+        "latent_shift": rng.integers(-3, 1, 16).astype(np.int8),
+        "row_weight": rng.integers(-127, 128, (256, 8)).astype(np.int8),
+        "row_scale": rng.integers(100, 300, 256).astype(i32),
+        "row_bias": rng.integers(-9 << 16, 9 << 16, 256).astype(i32),
+        "step_knots": (rng.integers(0, 256, (knots, 16)) + 256 * np.arange(3, 0, -1)[:, None]).astype(i32),
+        "row_knots": (rng.integers(0, 9 << 16, (knots, 16)) + (30 << 16)).astype(i32),
+        "hyper_gain_knots": rng.integers(-3 << 8, -2 << 8, (knots, 8)).astype(i32),
+        "hyper_row_knots": np.full((knots, 8), 30 << 16, i32),
+        "wide": np.array([1, 5], np.int16),
+        "exp2": np.round(2.0 ** (16 + np.arange(256) / 256)).astype(i32),
+        "table_radius": np.full(64, 40, np.uint16),
+        "table_freq": np.tile(frequencies, 64).astype(np.uint16),
+    }
+    return IntegerModel(profile=profile, networks=networks, skip=3, **arrays)
+
+
+@pytest.fixture(scope="session")
+def make() -> SimpleNamespace:
+    """The makers above; test modules cannot import each other."""
+    return SimpleNamespace(
+        Builder=Builder,
+        everything=everything,
+        renderer=renderer,
+        small_model=small_model,
+        random_inputs=random_inputs,
+    )
+
+
+@pytest.fixture(params=["cpu", "strict"])
+def profile(request: pytest.FixtureRequest) -> str:
+    return str(request.param)

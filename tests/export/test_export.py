@@ -1,0 +1,155 @@
+"""The command: from weights and a photograph to a proved bundle, and one clear line for what is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from pocketlic.codec.codec import Codec
+from pocketlic.export import cli, verify
+from pocketlic.export.bundle import PROOF, open_bundle, write_bundle
+from pocketlic.export.errors import ExportError
+from pocketlic.export.litert import LiteRTExecutor
+from pocketlic.export.verify import prove
+
+LAUNCHER = Path(__file__).resolve().parents[2] / "export.py"
+
+
+@pytest.fixture
+def pixels():
+    y, x = np.mgrid[:150, :230]
+    rng = np.random.default_rng(0)
+    return (np.stack([x, y, x + y], 2) // 2 + rng.integers(0, 60, (150, 230, 3))).astype(np.uint8)
+
+
+@pytest.mark.parametrize("tile", [None, 192])
+def test_proof(make, profile, pixels, tmp_path, tile):
+    bundle = write_bundle(make.small_model(profile), tmp_path / "b", tile)
+    report = prove(bundle, pixels, 70)
+    assert report.files_equal
+    assert report.pixels_equal
+    assert set(report.milliseconds) == set(bundle.files)
+    data = (tmp_path / "b" / PROOF).read_bytes()
+    assert report.bpp == 8 * len(data) / pixels[..., 0].size
+    decoded = Codec(open_bundle(tmp_path / "b").model).decode(data)
+    assert np.unique(decoded).size > 100
+    assert report.psnr == pytest.approx(
+        10 * np.log10(255**2 / np.mean((decoded - pixels.astype(float)) ** 2))
+    )
+
+
+def test_proof_of_grey(make, pixels, tmp_path):
+    assert prove(write_bundle(make.small_model("cpu"), tmp_path / "b"), pixels[..., 0], 20).pixels_equal
+
+
+def test_proof_sees_a_single_wrong_value(make, pixels, tmp_path, monkeypatch):
+    bundle = write_bundle(make.small_model("cpu"), tmp_path / "b")
+    real = LiteRTExecutor.__call__
+
+    def wrong(self, network, inputs):
+        outputs = real(self, network, inputs)
+        if network.name == "synthesis":
+            next(iter(outputs.values()))[7, 9, 1] ^= 1
+        return outputs
+
+    monkeypatch.setattr(LiteRTExecutor, "__call__", wrong)
+    assert prove(bundle, pixels, 70).differing == 1
+
+
+@pytest.fixture
+def run(make, tmp_path, monkeypatch):
+    """The command line, with random weights instead of those that ship."""
+    weights = tmp_path / "weights"
+    weights.write_bytes(make.small_model("cpu").to_bytes())
+    monkeypatch.setattr(cli, "_weights", lambda _: weights)
+    monkeypatch.setenv("COLUMNS", "200")
+    app = typer.Typer()
+    app.command()(cli.export)
+    return lambda *args: CliRunner().invoke(app, [str(a) for a in args])
+
+
+@pytest.fixture
+def photo(pixels, tmp_path):
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.mark.parametrize("tile", [(), ("--tile", "192")])
+def test_command(run, photo, tmp_path, tile):
+    result = run("--target", "tflite-int8", "--image", photo, "--out", tmp_path / "b", *tile)
+    assert result.exit_code == 0, result.output
+    assert "synthesis.tflite" in result.output
+    assert result.output.splitlines()[-1].endswith("pixels equal: yes")
+    open_bundle(tmp_path / "b")
+
+
+@pytest.mark.parametrize(("files_equal", "differing"), [(True, 3), (False, 0)])
+def test_a_difference_exits_with_1(run, photo, tmp_path, monkeypatch, files_equal, differing):
+    monkeypatch.setattr(cli, "prove", lambda *_: verify.Report(files_equal, differing, {}, 1.0, 30.0))
+    result = run("--image", photo, "--out", tmp_path / "b")
+    assert result.exit_code == 1
+    assert "equal: no" in result.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--image", "nowhere.jpg", "cannot read nowhere.jpg"),
+        ("--image", __file__, "not a picture"),
+        ("--out", "/dev/null/x", "cannot write"),
+        ("--out", ".", "not a bundle"),
+        ("--tile", "128", "at least 192"),
+        ("--tile", "256", "does not fill a tile of 256x256"),
+    ],
+)
+def test_bad_input_is_one_line(run, photo, tmp_path, option, value, message):
+    options = {"--image": photo, "--out": tmp_path / "b", option: value}
+    result = run(*(item for pair in options.items() for item in pair))
+    assert result.exit_code == 2
+    assert len(result.output.strip().splitlines()) == 1
+    assert result.output.startswith("export: ")
+    assert message in result.output
+    assert not (tmp_path / "b").exists()
+
+
+def test_missing_weights_and_samples(tmp_path, monkeypatch):
+    with pytest.raises(ExportError, match="no weights pocketlic-none"):
+        cli._weights("none")
+    monkeypatch.setattr(cli, "SAMPLES", tmp_path)
+    with pytest.raises(ExportError, match="--image"):
+        cli._sample()
+
+
+def test_float_without_its_package(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "litert_torch", None)
+    monkeypatch.delitem(sys.modules, "pocketlic.export.tflite_float", raising=False)
+    result = run("--target", "tflite-float")
+    assert result.exit_code == 2
+    assert "needs the package litert_torch" in result.output
+
+
+def test_list(run):
+    result = run("--list")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.output.splitlines()] == ["tflite-int8", "tflite-float"]
+
+
+def test_launcher_in_its_own_folder():
+    """There, folders named like subpackages lie beside it."""
+    done = subprocess.run(
+        [sys.executable, LAUNCHER, "--list"], cwd=LAUNCHER.parent, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tflite-int8" in done.stdout
+
+
+def test_launcher_without_the_package():
+    done = subprocess.run([sys.executable, "-S", LAUNCHER], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install ." in done.stderr
+    assert len(done.stderr.splitlines()) == 1
