@@ -1,21 +1,33 @@
 """The reference codec: pixels to `.plic` bytes and back, in integers from end to end.
 
-    encode   analysis -> y -> hyper-analysis -> z -> rows; hyper-synthesis, context -> means -> symbols -> rANS
-    decode   rANS -> z -> rows; rANS -> symbols; hyper-synthesis, context -> means -> y_hat -> synthesis
+    encode   analysis -> y, d -> hyper-analysis -> z -> rows
+             hyper-synthesis, context -> means -> symbols of y; symbols of d; all, by their rows -> rANS
+    decode   rANS -> z -> rows; rANS -> symbols of y -> rows of d; rANS -> symbols of d
+             hyper-synthesis, context -> means -> y_hat, d_hat -> synthesis
 
-The networks run in any executor that equals `IntegerNetwork.run`; all else is here. What the entropy decoder needs
-(z and the rows) involves no network at all, so the symbols of a file are the same whatever runs the networks.
+The networks run in any executor that equals `IntegerNetwork.run`; all else is here. What the entropy decoder
+needs (z, symbols and the rows) involves no network at all, so the symbols of a file are the same whatever runs
+the networks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..quantization.integer import Int8, Int64, IntegerModel, IntegerNetwork, depth_to_space, rounding_shift
+from ..quantization.integer import (
+    Int8,
+    Int64,
+    IntegerModel,
+    IntegerNetwork,
+    depth_to_space,
+    rounding_shift,
+    space_to_depth,
+)
 from . import format as plic
 from ._native import SymbolCoder
 from .errors import FormatError, PlicError
@@ -35,10 +47,14 @@ def reference(network: IntegerNetwork, inputs: Sequence[Int8]) -> dict[str, Int8
 
 @dataclass(frozen=True)
 class Symbols:
-    """What a file says about a picture: z int8 [h/64, w/64, 64] and the latent symbols int32 [h/16, w/16, 128]."""
+    """What a file says about a picture whose padded size is h x w.
+
+    z: int8 [h/64, w/64, 64]; y, details: symbols int32 [h/16, w/16, 128], those of d folded 2x2.
+    """
 
     z: Int8
     y: NDArray[np.int32]
+    details: NDArray[np.int32]
 
 
 def interpolate(knots: NDArray[np.int32], quality: int) -> Int64:
@@ -46,7 +62,8 @@ def interpolate(knots: NDArray[np.int32], quality: int) -> Int64:
     spacing = 10000 // (len(knots) - 1)
     index = min(quality // spacing, len(knots) - 2)
     part = quality - index * spacing
-    return (knots[index].astype(np.int64) * (spacing - part) + knots[index + 1].astype(np.int64) * part) // spacing
+    low, high = knots[index : index + 2].astype(np.int64)
+    return np.asarray((low * (spacing - part) + high * part) // spacing)
 
 
 class Codec:
@@ -56,15 +73,16 @@ class Codec:
         self.model, self.run = model, run
         self.model_id = bytes.fromhex(model.model_id)[: plic.MODEL_ID_BYTES]
         self.coder = SymbolCoder(model.table_radius, model.table_freq, model.skip)
-        self.fine_bits = np.zeros(model.latent_weight.shape[0], np.int64)
+        self.latents = model.latent_weight.shape[0]
+        self.fine_bits = np.zeros(self.latents, np.int64)
         self.fine_bits[model.wide] = 2
 
-    def encode(
-        self, pixels: NDArray[np.uint8], quality: float, icc: bytes = b"", exif: bytes = b""
-    ) -> bytes:
+    def encode(self, pixels: NDArray[np.uint8], quality: float, icc: bytes = b"", exif: bytes = b"") -> bytes:
         """`.plic` bytes of uint8 [H, W, 3] RGB or [H, W] grey at quality 0..100. PlicError on other input."""
         if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
-            raise PlicError(f"a picture is uint8 [H, W, 3] or [H, W], not {pixels.dtype} {list(pixels.shape)}")
+            raise PlicError(
+                f"a picture is uint8 [H, W, 3] or [H, W], not {pixels.dtype} {list(pixels.shape)}"
+            )
         if not 0 <= quality <= 100:
             raise PlicError(f"quality {quality:g} is outside 0 to 100")
         grey = pixels.ndim == 2
@@ -73,13 +91,15 @@ class Codec:
         rgb = np.repeat(pixels[:, :, None], 3, 2) if grey else pixels
         symbols = self.analyse(rgb, header.quality_hundredths)
         rows = self.rows(symbols.z, header.quality_hundredths)
+        y_rows, detail_rows = self.latent_rows(rows), self.detail_rows(rows, symbols.y)
         z = self.coder.encode(symbols.z.astype(np.int32).ravel(), self._z_rows(symbols.z.shape, header))
         bands = self._bands(symbols.y.shape[0])
-        y = tuple(self.coder.encode(symbols.y[band].ravel(), rows[band].ravel()) for band in bands)
-        return plic.write(plic.PlicFile(header, z, y, icc, exif))
+        y = tuple(self.coder.encode(symbols.y[b].ravel(), y_rows[b].ravel()) for b in bands)
+        details = tuple(self.coder.encode(symbols.details[b].ravel(), detail_rows[b].ravel()) for b in bands)
+        return plic.write(plic.PlicFile(header, z, y, details, icc, exif))
 
     def decode(self, data: bytes, max_pixels: int = plic.DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
-        """uint8 [H, W, 3] or [H, W] of `.plic` bytes. FormatError when they are damaged or of another model."""
+        """uint8 [H, W, 3] or [H, W] of `.plic` bytes; FormatError if damaged or of another model."""
         file = plic.read(data, max_pixels)
         return self.synthesise(self.read_symbols(file), file.header)
 
@@ -98,60 +118,84 @@ class Codec:
                 raise ValueError("z outside int8")
             z8 = z.astype(np.int8)
             rows = self.rows(z8, header.quality_hundredths)
-            y = np.empty(rows.shape, np.int32)
-            for band, payload in zip(self._bands(len(rows)), file.y, strict=True):
-                y[band] = self.coder.decode(payload, rows[band].ravel()).reshape(rows[band].shape)
+            y = self._decode_bands(file.y, self.latent_rows(rows))
+            details = self._decode_bands(file.details, self.detail_rows(rows, y))
         except ValueError as error:
             raise FormatError(f"damaged payload: {error}") from None
-        return Symbols(z8, y)
+        return Symbols(z8, y, details)
+
+    def _decode_bands(self, payloads: Sequence[bytes], rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+        symbols = np.empty(rows.shape, np.int32)
+        for band, payload in zip(self._bands(len(rows)), payloads, strict=True):
+            symbols[band] = self.coder.decode(payload, rows[band].ravel()).reshape(rows[band].shape)
+        return symbols
 
     def analyse(self, rgb: NDArray[np.uint8], quality: int) -> Symbols:
         """The symbols that encode uint8 [H, W, 3] at a quality in hundredths."""
-        model, networks = self.model, self.model.networks
+        networks = self.model.networks
         height, width = rgb.shape[:2]
         padded = np.pad(rgb, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), mode="edge")
-        (features,) = self.run(networks["analysis"], [_to_int8(padded)]).values()
-        y = self._latents(features)
-        coarse = np.clip(rounding_shift(y, np.int64(8)), -128, 127).astype(np.int8)
-        (hyper,) = self.run(networks["hyper_analysis"], [coarse]).values()
+        tensors = self.run(networks["analysis"], [_to_int8(padded)])
+        features, fine = (tensors[name] for name in networks["analysis"].outputs)
+        y, details = self._latents(features), self._details(fine)
+        grids = [np.clip(rounding_shift(t, 8), -128, 127).astype(np.int8) for t in (y, details)]
+        (hyper,) = self.run(networks["hyper_analysis"], grids).values()
         z = self._hyper_gain(hyper, quality)
 
         context, mean, step = self._hyper_synthesis(z, quality)
-        rows = self.rows(z, quality)
+        all_rows = self.rows(z, quality)
+        rows = self.latent_rows(all_rows)
         anchor = anchor_mask(*y.shape)
         symbols = np.where(anchor, self._quantize(y, mean, step, rows), 0)
-        mean = np.where(anchor, mean, self._context(context, (mean + symbols * step) * anchor))
-        return Symbols(z, np.where(anchor, symbols, self._quantize(y, mean, step, rows)).astype(np.int32))
+        anchors = np.where(anchor, mean + symbols * step, 0)
+        mean = np.where(anchor, mean, self._context(context, anchors))
+        symbols = np.where(anchor, symbols, self._quantize(y, mean, step, rows)).astype(np.int32)
+
+        bounded = np.clip(details, -128 << 8, (128 << 8) - 1)
+        detail_symbols = _divide(bounded, self._detail_step(quality))
+        skipped = self.detail_rows(all_rows, symbols) < self.model.skip
+        return Symbols(z, symbols, np.where(skipped, 0, detail_symbols).astype(np.int32))
 
     def synthesise(self, symbols: Symbols, header: plic.Header) -> NDArray[np.uint8]:
         """Pixels of decoded symbols."""
         context, mean, step = self._hyper_synthesis(symbols.z, header.quality_hundredths)
         anchor = anchor_mask(*symbols.y.shape)
-        y_hat = mean + symbols.y * step
-        mean = np.where(anchor, mean, self._context(context, y_hat * anchor))
+        anchors = np.where(anchor, mean + symbols.y * step, 0)
+        mean = np.where(anchor, mean, self._context(context, anchors))
         planes = self._planes(mean + symbols.y * step)
-        (pixels,) = self.run(self.model.networks["synthesis"], [planes]).values()
+        details = np.clip(symbols.details * self._detail_step(header.quality_hundredths), -128, 127)
+        inputs = [planes, details.astype(np.int8)]
+        (pixels,) = self.run(self.model.networks["synthesis"], inputs).values()
         rgb = _to_uint8(pixels)[: header.height, : header.width]
         if not header.grey:
             return np.ascontiguousarray(rgb)
         wide = rgb.astype(np.uint16)
         return ((wide[:, :, 0] + 2 * wide[:, :, 1] + wide[:, :, 2] + 2) >> 2).astype(np.uint8)
 
-    def rows(self, z: Int8, quality: int) -> NDArray[np.uint8]:
-        """Table row of every latent, uint8 [4h, 4w, 128], from z int8 [h, w, 64]: the exact entropy model."""
+    def rows(self, z: Int8, quality: int) -> Int64:
+        """Rows of y and d that z implies, int64 [4h, 4w, 256] in 2**-16 rows, from z int8 [h, w, 64]."""
         model = self.model
-        # float64 sums of products of int8 are exact, and fast.
-        acc = (z.reshape(-1, z.shape[2]).astype(np.float64) @ model.row_weight.T.astype(np.float64)).astype(np.int64)
-        fixed = depth_to_space((acc * model.row_scale + model.row_bias).reshape(*z.shape[:2], -1), 4)
-        fixed = fixed + interpolate(model.row_knots, quality)
-        row = (fixed + (1 << (_ROW_BITS - 1))) >> _ROW_BITS
-        return np.clip(row, 0, len(model.table_radius) - 1).astype(np.uint8)
+        acc = _multiply(z, model.row_weight) * model.row_scale + model.row_bias
+        return depth_to_space(acc, 4) + interpolate(model.row_knots, quality)
+
+    def latent_rows(self, rows: Int64) -> NDArray[np.uint8]:
+        """Table row of every symbol of y, uint8 [h, w, 128], from `rows`."""
+        return self._table_row(rows[:, :, : self.latents], 0)
+
+    def detail_rows(self, rows: Int64, y: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """Table row of every symbol of d, uint8 [h, w, 128], from `rows` and the symbols of y."""
+        magnitude = self.model.magnitude[np.minimum(np.abs(y), 127)]
+        more = _multiply(magnitude, self.model.detail_row_weight) * self.model.detail_row_scale
+        return self._table_row(rows[:, :, self.latents :] + more, 0)
 
     def _z_rows(self, shape: tuple[int, ...], header: plic.Header) -> NDArray[np.uint8]:
         fixed = interpolate(self.model.hyper_row_knots, header.quality_hundredths)
         # z is never skipped, whatever its row.
-        row = np.clip((fixed + (1 << (_ROW_BITS - 1))) >> _ROW_BITS, self.model.skip, len(self.model.table_radius) - 1)
-        return np.broadcast_to(row.astype(np.uint8), shape).ravel()
+        return np.broadcast_to(self._table_row(fixed, self.model.skip), shape).ravel()
+
+    def _table_row(self, fixed: Int64, least: int) -> NDArray[np.uint8]:
+        row = rounding_shift(fixed, _ROW_BITS)
+        return np.asarray(np.clip(row, least, len(self.model.table_radius) - 1).astype(np.uint8))
 
     @staticmethod
     def _bands(latent_rows: int) -> list[slice]:
@@ -161,12 +205,20 @@ class Codec:
     def _latents(self, features: Int8) -> Int64:
         """y int64 [h, w, 128] in 2**-8 of the grid."""
         model = self.model
-        (name,) = model.networks["analysis"].outputs
-        x = features.astype(np.float64) - model.networks["analysis"].specs[name].zero_point
-        acc = (x.reshape(-1, x.shape[2]) @ model.latent_weight.T.astype(np.float64)).astype(np.int64)
-        acc = acc.reshape(*x.shape[:2], -1) + model.latent_bias
-        shift = model.latent_shift.astype(np.int64)
-        return np.where(shift < 0, rounding_shift(acc, np.maximum(-shift, 1)), acc << np.maximum(shift, 0))
+        return self._project(0, features, model.latent_weight, model.latent_bias, model.latent_shift)
+
+    def _details(self, fine: Int8) -> Int64:
+        """d, folded, int64 [h, w, 128] in 2**-8 of the grid."""
+        model = self.model
+        d = self._project(1, fine, model.detail_weight, model.detail_bias, model.detail_shift)
+        return space_to_depth(d, 2)
+
+    def _project(self, output: int, x: Int8, weight: Int8, bias: NDArray[np.int32], shift: Int8) -> Int64:
+        analysis = self.model.networks["analysis"]
+        zero = analysis.specs[analysis.outputs[output]].zero_point
+        acc = _multiply(x.astype(np.int64) - zero, weight) + bias
+        s = shift.astype(np.int64)
+        return np.where(s < 0, rounding_shift(acc, np.maximum(-s, 1)), acc << np.maximum(s, 0))
 
     def _hyper_gain(self, hyper: Int8, quality: int) -> Int8:
         exponent = interpolate(self.model.hyper_gain_knots, quality)
@@ -179,35 +231,59 @@ class Codec:
         network = self.model.networks["hyper_synthesis"]
         tensors = self.run(network, [z])
         context, mean, log2_step = (tensors[name] for name in network.outputs)
-        exponent = interpolate(self.model.step_knots, quality) + 8 * np.clip(log2_step.astype(np.int64), -64, 64)
-        exponent = np.clip(exponent, 0, 14 * 256)
-        mantissa = self.model.exp2[exponent & 255].astype(np.int64)
-        step = ((mantissa << (exponent >> 8)) + (1 << 15)) >> 16
+        finer = np.clip(log2_step.astype(np.int64), -64, 64)  # 2**-5 octaves
+        step = self._step(interpolate(self.model.step_knots, quality)[: self.latents] + 8 * finer)
         return context, mean.astype(np.int64) << self.fine_bits, step
 
+    def _detail_step(self, quality: int) -> Int64:
+        return self._step(interpolate(self.model.step_knots, quality)[self.latents :])
+
+    def _step(self, log2_step: Int64) -> Int64:
+        """2**(log2_step / 256), rounded, from 1 to 2**14."""
+        exponent = np.clip(log2_step, 0, 14 * 256)
+        mantissa = self.model.exp2[exponent & 255].astype(np.int64)
+        return ((mantissa << (exponent >> 8)) + (1 << 15)) >> 16
+
     def _context(self, context: Int8, anchors: Int64) -> Int64:
-        coarse = np.clip((anchors + (np.int64(1) << self.fine_bits >> 1)) >> self.fine_bits, -128, 127).astype(np.int8)
-        (mean,) = self.run(self.model.networks["context"], [context, coarse]).values()
+        (mean,) = self.run(self.model.networks["context"], [context, self._coarse(anchors)]).values()
         return mean.astype(np.int64) << self.fine_bits
 
+    def _coarse(self, y_hat: Int64) -> Int8:
+        half = np.int64(1) << self.fine_bits >> 1
+        return np.asarray(np.clip((y_hat + half) >> self.fine_bits, -128, 127).astype(np.int8))
+
     def _planes(self, y_hat: Int64) -> Int8:
-        coarse = np.clip((y_hat + (np.int64(1) << self.fine_bits >> 1)) >> self.fine_bits, -128, 127)
-        fine = np.clip(y_hat[:, :, self.model.wide] - 4 * coarse[:, :, self.model.wide], -128, 127)
-        return np.concatenate([coarse, fine], 2).astype(np.int8)
+        coarse, wide = self._coarse(y_hat), self.model.wide
+        fine = np.clip(y_hat[:, :, wide] - 4 * coarse[:, :, wide].astype(np.int64), -128, 127)
+        return np.concatenate([coarse, fine.astype(np.int8)], 2)
 
     def _quantize(self, y: Int64, mean: Int64, step: Int64, rows: NDArray[np.uint8]) -> Int64:
         """round((y - mean) / step), half up, within what the grid holds; 0 in rows that are not coded."""
         bound = np.int64(128) << (8 + self.fine_bits)
         # y is in 2**-8 of the coarse grid: bring it to the channel's own.
         distance = np.clip(y << self.fine_bits, -bound, bound - 1) - (mean << 8)
-        symbols = (2 * distance + (step << 8)) // (step << 9)
-        return np.where(rows < self.model.skip, 0, symbols)
+        return np.where(rows < self.model.skip, 0, _divide(distance, step))
 
 
 def anchor_mask(height: int, width: int, channels: int) -> NDArray[np.bool_]:
-    """Checkerboard [h, w, C] of the latents whose means come first; the second half of the channels has the other colour."""
-    parity = np.arange(height)[:, None, None] + np.arange(width)[:, None] + (np.arange(channels) >= channels // 2)
-    return np.asarray(parity % 2 == 0)
+    """Checkerboard [h, w, C] of the latents whose means come first.
+
+    The second half of the channels has the other colour.
+    """
+    colour = np.arange(channels) >= channels // 2
+    return np.asarray((np.arange(height)[:, None, None] + np.arange(width)[:, None] + colour) % 2 == 0)
+
+
+def _multiply(x: NDArray[Any], weight: Int8) -> Int64:
+    """Sums int64 [h, w, out] of products of integers [h, w, in] and weights [out, in]."""
+    # Integers far below 2**53: float64 is exact, and fast.
+    product = x.reshape(-1, x.shape[2]).astype(np.float64) @ weight.T.astype(np.float64)
+    return product.astype(np.int64).reshape(*x.shape[:2], -1)
+
+
+def _divide(distance: Int64, step: Int64) -> Int64:
+    """distance / step, rounded half up, where the distance is in 2**-8 of the step's unit."""
+    return (2 * distance + (step << 8)) // (step << 9)
 
 
 def _to_int8(pixels: NDArray[np.uint8]) -> Int8:

@@ -16,7 +16,10 @@ VMUC_KMAC_PER_PIXEL = 69.0  # JPEG AI's VMuC, first stage, decoding
 
 @dataclass(frozen=True)
 class Complexity:
-    """kMAC per pixel of a whole encode and a whole decode, and per component (name -> kMAC per pixel, parameters)."""
+    """kMAC per pixel of a whole encode and a whole decode.
+
+    components: name -> kMAC per pixel, parameters, and whether it runs when encoding and when decoding.
+    """
 
     decode_kmac_per_pixel: float
     encode_kmac_per_pixel: float
@@ -31,8 +34,8 @@ class Complexity:
 def count(model: IntegerModel, side: int = 128) -> Complexity:
     """Encode and decode a side x side picture, counting what each convolution that runs multiplies.
 
-    The two projections outside the networks (features to y, z to rows) run once per encode, the second once per
-    decode as well; depthwise windows count in full at the borders, as runtimes compute them.
+    The projections outside the networks run once per encode, those of the rows once per decode as well;
+    depthwise windows count in full at the borders, as runtimes compute them.
     """
     totals: dict[str, int] = defaultdict(int)
 
@@ -45,20 +48,22 @@ def count(model: IntegerModel, side: int = 128) -> Complexity:
         return {name: tensors[name] for name in network.outputs}
 
     codec = reference_codec.Codec(model, run)
-    latent_cells, hyper_cells = (side // reference_codec.LATENT) ** 2, (side // reference_codec.STRIDE) ** 2
-    projections = {"rows": model.row_weight.size * hyper_cells}
+    projections = {name: w.size * (side // cell) ** 2 for name, (w, cell) in model.projections.items()}
     data = codec.encode(np.zeros((side, side, 3), np.uint8), 50)
-    encode = {**totals, **projections, "latent": model.latent_weight.size * latent_cells}
+    encode = {**totals, **projections}
     totals.clear()
     codec.decode(data)
-    decode = {**totals, **projections}
+    decode = {**totals, **{name: projections[name] for name in ("rows", "detail_rows")}}
 
     parameters = {
-        network.name: sum(la.weight.size + la.bias.size for la in network.layers if la.weight is not None and la.bias is not None)
+        network.name: sum(
+            la.weight.size + la.bias.size
+            for la in network.layers
+            if la.weight is not None and la.bias is not None
+        )
         for network in model.networks.values()
     }
-    parameters |= {"rows": model.row_weight.size + model.row_bias.size}
-    parameters |= {"latent": model.latent_weight.size + model.latent_bias.size}
+    parameters |= {name: w.size + w.shape[0] for name, (w, _) in model.projections.items()}
     unit = 1000.0 * side * side
     components: dict[str, dict[str, float | int | bool]] = {
         name: {

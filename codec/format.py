@@ -10,14 +10,14 @@ All integers are little-endian; a *varint* is unsigned LEB128 in its shortest fo
     height        varint   1 .. 65535 pixels
     quality       u16      in hundredths, 0 .. 10000
     check         u32      CRC-32C of all of the above
-    sections               z; a y section for each band of 64 latent rows; ICC and EXIF, if flagged:
+    sections               z; y for each band of 64 latent rows; details for each band; ICC, EXIF, if flagged:
       length      varint   of the payload
       payload
       check       u32      CRC-32C of length and payload
 
 The file ends with the last section. A latent row is 16 pixels high and the picture is padded to a multiple of
-64 pixels, so there are ceil(ceil(height / 64) * 4 / 64) y sections: one up to a height of 1024 pixels.
-A photograph of one y section has about 37 bytes that are not payload.
+64 pixels, so there are ceil(ceil(height / 64) * 4 / 64) bands: one up to a height of 1024 pixels.
+A photograph of one band has about 44 bytes that are not payload.
 
 What a file can claim: each section takes at least 5 bytes, so the number of bands is bounded by the file's
 size. The number of pixels is not: all symbols of a flat picture may lie in rows that are skipped, at no cost.
@@ -73,28 +73,30 @@ class Header:
 class PlicFile:
     """A whole file.
 
-    z, y: entropy-coded bytes; y has one item per band (see `band_count`), from top to bottom.
+    z, y, details: entropy-coded bytes; the last two have one item per band (see `band_count`), from top to bottom.
     icc, exif: as stored in the picture (EXIF without the `Exif` prefix of JPEG); empty means absent.
     """
 
     header: Header
     z: bytes
     y: tuple[bytes, ...]
+    details: tuple[bytes, ...]
     icc: bytes = b""
     exif: bytes = b""
 
 
 def band_count(height: int) -> int:
-    """Return the number of y sections of a picture that is `height` pixels high."""
+    """Return the number of bands of a picture that is `height` pixels high."""
     latent_rows = -(-height // 64) * 4
     return -(-latent_rows // BAND_LATENT_ROWS)
 
 
 def write(file: PlicFile) -> bytes:
-    """Return the bytes of a `.plic` file. Raises PlicError if the number of y sections is wrong."""
+    """Return the bytes of a `.plic` file. Raises PlicError if the number of bands is wrong."""
     header = file.header
-    if len(file.y) != band_count(header.height):
-        raise PlicError(f"there must be {band_count(header.height)} y sections, not {len(file.y)}")
+    bands = band_count(header.height)
+    if not len(file.y) == len(file.details) == bands:
+        raise PlicError(f"there must be {bands} bands, not {len(file.y)} of y and {len(file.details)} of details")
     flags = (_GREY if header.grey else 0) | (_ICC if file.icc else 0) | (_EXIF if file.exif else 0)
     head = (
         MAGIC
@@ -105,7 +107,7 @@ def write(file: PlicFile) -> bytes:
         + header.quality_hundredths.to_bytes(2, "little")
     )
     parts = [head, _check(head)]
-    for payload in (file.z, *file.y, *(m for m in (file.icc, file.exif) if m)):
+    for payload in (file.z, *file.y, *file.details, *(m for m in (file.icc, file.exif) if m)):
         section = _varint(len(payload)) + payload
         parts += [section, _check(section)]
     return b"".join(parts)
@@ -133,11 +135,12 @@ def read(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> PlicFile:
     z = cursor.section("z section")
     bands = band_count(header.height)
     y = tuple(cursor.section(f"y section {i + 1} of {bands}") for i in range(bands))
+    details = tuple(cursor.section(f"details section {i + 1} of {bands}") for i in range(bands))
     icc = cursor.metadata("ICC profile") if flags & _ICC else b""
     exif = cursor.metadata("EXIF") if flags & _EXIF else b""
     if cursor.at != len(data):
         raise FormatError(f"{len(data) - cursor.at} bytes follow the end of the file")
-    return PlicFile(header, z, y, icc, exif)
+    return PlicFile(header, z, y, details, icc, exif)
 
 
 def _varint(value: int) -> bytes:

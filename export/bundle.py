@@ -22,7 +22,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..codec.codec import LATENT, STRIDE, Executor
+from ..codec.codec import Executor
+from ..codec.complexity import count
 from ..quantization.integer import IntegerModel, IntegerNetwork, ModelError
 from .errors import ExportError
 from .litert import Kernels, LiteRTExecutor
@@ -55,15 +56,10 @@ class Bundle:
 
 def macs_per_pixel(model: IntegerModel) -> dict[str, float]:
     """Multiply-accumulates per pixel: of each network and projection, and the sums `encode`, `decode`."""
-    result = {
-        name: sum(network.macs().values()) / PIXELS_PER_CELL[name] ** 2
-        for name, network in model.networks.items()
-    }
-    result["latent"] = model.latent_weight.size / LATENT**2
-    result["rows"] = model.row_weight.size / STRIDE**2
-    encode = ("analysis", "latent", "hyper_analysis", "rows", "hyper_synthesis", "context")
-    decode = ("rows", "hyper_synthesis", "context", "synthesis")
-    return result | {"encode": sum(result[i] for i in encode), "decode": sum(result[i] for i in decode)}
+    complexity = count(model)
+    result = {name: 1000 * float(part["kmac_per_pixel"]) for name, part in complexity.components.items()}
+    totals = {"encode": complexity.encode_kmac_per_pixel, "decode": complexity.decode_kmac_per_pixel}
+    return result | {name: 1000 * kmac for name, kmac in totals.items()}
 
 
 def write_bundle(model: IntegerModel, out: Path, tile: int | None = None) -> Bundle:

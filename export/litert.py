@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -25,8 +26,8 @@ class LiteRTExecutor:
     """Callable on (network, inputs int8 [H, W, C]) that returns the outputs by name, int8 [H, W, C].
 
     files: network name -> flatbuffer. An interpreter is made when its network first runs and is kept; it is
-    resized when the inputs' size changes. Not for several threads at once; `threads` is what LiteRT uses
-    inside.
+    resized when the inputs' size changes. Threads that share an executor take turns; `threads` is what LiteRT
+    uses inside.
 
     Raises ExportError for a network that `files` lacks or that has other inputs, for inputs of a wrong shape,
     and when XNNPACK was asked for but not every convolution runs on it.
@@ -37,6 +38,7 @@ class LiteRTExecutor:
         self.kernels = kernels
         self.threads = threads
         self._interpreters: dict[str, Interpreter] = {}
+        self._turn = Lock()
 
     @classmethod
     def from_model(
@@ -46,6 +48,10 @@ class LiteRTExecutor:
         return cls(model_to_tflite(model), kernels, threads)
 
     def __call__(self, network: IntegerNetwork, inputs: Sequence[Int8]) -> dict[str, Int8]:
+        with self._turn:
+            return self._run(network, inputs)
+
+    def _run(self, network: IntegerNetwork, inputs: Sequence[Int8]) -> dict[str, Int8]:
         interpreter = self._interpreter(network)
         details = interpreter.get_input_details()
         if [d["name"] for d in details] != list(network.inputs) or len(inputs) != len(details):

@@ -34,7 +34,6 @@ PIXELS_PER_CELL = {"analysis": 1, "hyper_analysis": 16, "hyper_synthesis": 64, "
 """Network -> how many picture pixels, in height and in width, a cell of its inputs stands for."""
 
 DEFAULT_PIXELS = 256
-MAX_SHIFT: dict[Profile, int] = {"cpu": 15, "strict": 17}
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "ADD": 2, "CONCATENATION": 2}
 """Least operator versions with int8; those not listed are 1 here."""
 
@@ -54,14 +53,10 @@ def to_tflite(network: IntegerNetwork, size: tuple[int, int], profile: Profile) 
     """Return the flatbuffer of a network: inputs and outputs int8 [1, height, width, channels].
 
     size: (height, width) of all inputs. Tensors keep the names they have in the network. Raises ModelError
-    when the network breaks the profile's rule, ExportError when a shift is too large or the size is not a
-    multiple of the network's strides.
+    when the network breaks the profile's rules, ExportError when the size is not a multiple of the network's
+    strides.
     """
     network.check(profile)
-    for layer in network.layers:
-        if layer.shift is not None and layer.shift.max() > MAX_SHIFT[profile]:
-            limit = f"{MAX_SHIFT[profile]}, the most that profile {profile} allows"
-            raise ExportError(f"{network.name}/{layer.name}: a shift of {layer.shift.max()} exceeds {limit}")
     writer = _Writer(network, size, profile)
     for name, spec in network.inputs.items():
         writer.activation(name, size, spec)

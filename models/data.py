@@ -26,6 +26,7 @@ class Photographs:
     """All pictures of a folder, decoded once to uint8[H, W, 3], from which batches of crops are drawn.
 
     A batch is a function of (seed, step, rank) alone, so resuming at a step needs no saved data position.
+    FileNotFoundError when no picture is as large as a crop; OSError when one cannot be read.
     """
 
     def __init__(self, folder: Path, crop: int, batch: int, seed: int = 0) -> None:
@@ -37,7 +38,7 @@ class Photographs:
             if min(image.shape[:2]) >= crop:
                 self.images.append(image)
         if not self.images:
-            raise ValueError(f"no picture in {folder} is at least {crop} pixels high and wide")
+            raise FileNotFoundError(f"no picture in {folder} is at least {crop} pixels high and wide")
         areas = np.array([i.shape[0] * i.shape[1] for i in self.images], float)
         self.cumulative = np.cumsum(areas / areas.sum())
 

@@ -1,7 +1,8 @@
 """The entropy model: 64 zero-mean Gaussian scales, log-spaced, of which a row index picks one.
 
 Rows, not scales, are what encoder and decoder agree on: the row of every latent follows from z by integer
-arithmetic, and the tables of the rows ship with the model, so no floating point is ever near the entropy coder.
+arithmetic, and the tables of the rows ship with the model, so no floating point is ever near the entropy
+coder.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def gaussian_bits(distance: Tensor, row: Tensor) -> Tensor:
 def gaussian_tables() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     """The table set of the rows: `radius` uint16[64] and the concatenated `freq` uint16[sum(2*radius+2)].
 
-    Row i codes symbols -radius..radius and an escape; its frequencies sum to 2**16, none is zero. Built once, when
-    a model is made, and shipped: rebuilding it elsewhere could round differently.
+    Row i codes symbols -radius..radius and an escape; its frequencies sum to 2**16, none is zero. Built once,
+    when a model is made, and shipped: rebuilding it elsewhere could round differently.
     """
     radii, freqs = [], []
     for row in range(ROWS):
@@ -50,9 +51,12 @@ def gaussian_tables() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
         radius = max(1, math.ceil(4.2 * scale))
         edges = np.arange(-radius, radius + 2) - 0.5
         cdf = np.array([0.5 * math.erfc(-e / (scale * math.sqrt(2))) for e in edges])
-        mass = np.append(np.diff(cdf), 2 * cdf[0])
-        freq = np.maximum(1, np.floor(mass * (2**PRECISION - len(mass)))).astype(np.int64)
-        freq[radius] += 2**PRECISION - freq.sum()
+        entries = 2 * radius + 2
+        spare = 2**PRECISION - entries  # beyond the 1 that every entry gets
+        # Rounding sums, not terms, keeps wide rows smooth: lost fractions would pile up at 0.
+        side = 1 + np.diff(np.round(np.diff(cdf)[:radius].cumsum() * spare), prepend=0)
+        freq = np.concatenate([side, [0], side[::-1], [1 + round(2 * cdf[0] * spare)]])
+        freq[radius] = 2**PRECISION - freq.sum()
         radii.append(radius)
         freqs.append(freq.astype(np.uint16))
     return np.array(radii, np.uint16), np.concatenate(freqs)

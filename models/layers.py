@@ -1,8 +1,8 @@
 """The few operations that every network of the codec is made of.
 
-Each is one leaf module, so that tracing a network (torch.fx) yields a flat list of operations that the quantizer,
-the integer network and the exporters translate one for one. Tensors are [batch, channels, height, width]; depth
-and space change places in TFLite's channel order (dy, dx, c), not torch's (c, dy, dx).
+Each is one leaf module, so that tracing a network (torch.fx) yields a flat list of operations that the
+quantizer, the integer network and the exporters translate one for one. Tensors are [batch, channels, height,
+width]; depth and space change places in TFLite's channel order (dy, dx, c), not torch's (c, dy, dx).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Pointwise(nn.Module):
 
 
 class Depthwise(nn.Module):
-    """k x k convolution of each channel by itself, zero padding, stride 1. The weight is [channels, 1, k, k]."""
+    """k x k convolution of each channel by itself, zero padding, stride 1; weight [channels, 1, k, k]."""
 
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class _RoundSTE(torch.autograd.Function):
         return torch.floor(x + 0.5)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad
 
 
@@ -115,7 +115,7 @@ class _ClampSTE(torch.autograd.Function):
         return x.clamp(low, high)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         blocked = ((x < ctx.low) & (grad > 0)) | ((x > ctx.high) & (grad < 0))
         return grad.masked_fill(blocked, 0), None, None

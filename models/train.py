@@ -1,7 +1,8 @@
-"""Training of the float codec: rate-distortion loss at random qualities, Muon for matrices and Adam for the rest.
+"""Training of the float codec: rate-distortion loss at random qualities, Muon for matrices, else Adam.
 
-A step depends only on the weights, the optimizer and the step's number (crops, qualities and noise are drawn from
-generators seeded by it), so a run that is stopped and resumed takes exactly the steps it would have taken.
+A step depends only on the weights, the optimizer and the step's number (crops, qualities and noise are drawn
+from generators seeded by it), so a run that is stopped and resumed takes exactly the steps it would have
+taken.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from types import FrameType
 from typing import Any
 
@@ -38,7 +40,7 @@ LOG_EVERY = 50
 
 @dataclass
 class TrainOptions:
-    """What a run is told. Lengths are in steps; `decay` is the final part of them in which the rates fall to 0."""
+    """What a run is told. Lengths are in steps; in the final part `decay` of them the rates fall to 0."""
 
     data: Path
     out: Path
@@ -59,7 +61,7 @@ class TrainOptions:
 
 
 def learning_rate_factor(step: int, options: TrainOptions) -> float:
-    """Warm-up, stable, decay: linear up, 1, linear down to 0 at the last step. Raising `steps` extends the middle."""
+    """Warm-up, stable, decay: linear up, 1, linear down to 0 at the end. More `steps` extend the middle."""
     left = options.steps - step
     return min(1.0, (step + 1) / options.warmup, left / max(1.0, options.decay * options.steps))
 
@@ -67,8 +69,8 @@ def learning_rate_factor(step: int, options: TrainOptions) -> float:
 def rate_distortion(coded: Coded, image: Tensor, quality: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, bpp, mean squared error in 8-bit steps), the loss a scalar and the others [B].
 
-    bpp + weight * MSE grows with the square root of the weight; dividing by it gives every quality an equal say
-    in relative terms, which is what a BD-rate measures.
+    bpp + weight * MSE grows with the square root of the weight; dividing by it gives every quality an equal
+    say in relative terms, which is what a BD-rate measures.
     """
     bpp = (coded.latent_bits + coded.hyper_bits) / (image.shape[2] * image.shape[3])
     error = (coded.reconstruction - image).permute(0, 2, 3, 1).flatten(1)
@@ -79,7 +81,7 @@ def rate_distortion(coded: Coded, image: Tensor, quality: Tensor) -> tuple[Tenso
 
 @torch.no_grad()
 def check(codec: nn.Module, folder: Path, qualities: tuple[float, ...]) -> list[tuple[float, float, float]]:
-    """(quality, mean estimated bpp, mean RGB-PSNR in dB) over the pictures of a folder, one triple per quality."""
+    """Per quality: (quality, mean estimated bpp, mean RGB-PSNR in dB) over the pictures of a folder."""
     device = next(codec.parameters()).device
     codec.eval()
     totals = np.zeros((len(qualities), 2))
@@ -103,7 +105,8 @@ class Optimizers:
     """Muon for the 1x1 convolutions' matrices, Adam for everything else, one schedule."""
 
     def __init__(self, codec: nn.Module, options: TrainOptions) -> None:
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, p in codec.named_parameters():
             (matrices if p.ndim == 2 and name.endswith("weight") else others).append(p)
         self.options = options
@@ -115,7 +118,7 @@ class Optimizers:
         for optimizer, base in ((self.muon, self.options.muon_lr), (self.adam, self.options.adam_lr)):
             for group in optimizer.param_groups:
                 group["lr"] = base * factor
-            optimizer.step()
+            optimizer.step()  # type: ignore[no-untyped-call]
 
     def state_dict(self) -> dict[str, Any]:
         return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
@@ -129,11 +132,11 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """torch.save beside the target, then rename: a run killed while saving keeps its last checkpoint."""
     part = path.with_suffix(".part")
     torch.save(content, part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to reuse large blocks: by default each big tensor is a fresh mapping whose pages all fault."""
+    """Tell glibc to reuse large blocks: by default each big tensor's pages are mapped, and fault, anew."""
     try:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
@@ -143,12 +146,27 @@ def keep_freed_memory() -> None:
 
 
 class StopSignal:
-    """Turns the first SIGINT or SIGTERM into a request to stop at the end of the step."""
+    """While entered, turns the first SIGINT or SIGTERM into a request to stop at the end of the step."""
 
     def __init__(self) -> None:
         self.received = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
+
+    def __enter__(self) -> StopSignal:
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        self.before = {number: signal.signal(number, self._handle) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def agreed(self, world: int, device: torch.device) -> bool:
+        """Whether any process has been asked to stop: all must leave at the same step, or those left hang."""
+        if world == 1:
+            return self.received
+        flag = torch.tensor(float(self.received), device=device)
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received = True
@@ -173,8 +191,9 @@ def process_group() -> Iterator[tuple[int, int, torch.device]]:
 def train(options: TrainOptions, build: Callable[[Photographs], Codec] = lambda _: Codec()) -> Path:
     """Train, or resume `out/last.pt`; returns the path of the last checkpoint.
 
-    `build` makes the codec to start from, given the photographs (which quantization calibrates on). Writes out/last.pt, out/stable.pt (the state before the decay, from which a longer run continues), out/log.csv
-    and TensorBoard events. Raises FileNotFoundError or ValueError on unusable data.
+    `build` makes the codec to start from, given the photographs (which quantization calibrates on). Writes
+    out/last.pt, out/stable.pt (the state before the decay, from which a longer run continues), out/log.csv
+    and TensorBoard events. Raises OSError on unusable data or folders.
     """
     with process_group() as (rank, world, device):
         return _train(options, build, rank, world, device)
@@ -190,18 +209,21 @@ def _train(
     keep_freed_memory()
     photographs = Photographs(options.data, options.crop, options.batch, options.seed)
     torch.manual_seed(options.seed)
-    codec = build(photographs).to(device, memory_format=torch.channels_last)
+    codec = build(photographs).to(device)
     average = copy.deepcopy(codec).requires_grad_(False)
     optimizers = Optimizers(codec, options)
     options.out.mkdir(parents=True, exist_ok=True)
     last = options.out / "last.pt"
     start = 0
     if last.exists():
-        state = torch.load(last, map_location=device, weights_only=True)
-        codec.load_state_dict(state["codec"])
-        average.load_state_dict(state["average"])
-        optimizers.load_state_dict(state["optimizers"])
-        start = state["step"]
+        try:
+            state = torch.load(last, map_location=device, weights_only=True)
+            codec.load_state_dict(state["codec"])
+            average.load_state_dict(state["average"])
+            optimizers.load_state_dict(state["optimizers"])
+            start = state["step"]
+        except (RuntimeError, EOFError, LookupError, TypeError, ValueError, UnpicklingError) as error:
+            raise OSError(f"cannot resume {last}: damaged, or of another kind of run") from error
         console.print(f"resumed {last} at step {start}")
     parallel: nn.Module = DistributedDataParallel(codec) if world > 1 else codec
 
@@ -213,13 +235,16 @@ def _train(
 
     log_path = options.out / "log.csv"
     fresh = not log_path.exists()
-    writer = SummaryWriter(str(options.out / "tensorboard")) if rank == 0 else None  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(options.out / "tensorboard")) if rank == 0 else None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with open(log_path if rank == 0 else os.devnull, "a", newline="") as log, Progress(*columns, console=console) as bar:
+    with (
+        Path(log_path if rank == 0 else os.devnull).open("a", newline="") as log,
+        Progress(*columns, console=console) as bar,
+        StopSignal() as stop,
+    ):
         table = csv.writer(log)
         if fresh:
             table.writerow(["step", "loss", "bpp", "mse", "lr_factor", "steps_per_second"])
-        stop = StopSignal()
         task = bar.add_task("training", total=options.steps, completed=start)
         saved = checked = marked = time.monotonic()
         sums = np.zeros(3)
@@ -254,10 +279,10 @@ def _train(
                 bar.update(task, description=f"loss {means[0]:.3f}  {speed:.1f} steps/s")
                 if writer:
                     for name, value in zip(("loss", "bpp", "mse"), means, strict=True):
-                        writer.add_scalar(name, value, done)  # type: ignore[no-untyped-call]
+                        writer.add_scalar(name, value, done)
             if done == round(options.steps * (1 - options.decay)):
                 save(options.out / "stable.pt", done)
-            if stop.received:
+            if stop.agreed(world, device):
                 save(last, done)
                 console.print(f"stopped; {last} is at step {done}")
                 return last

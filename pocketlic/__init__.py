@@ -32,7 +32,8 @@ PROFILES: tuple[Profile, ...] = ("cpu", "strict")
 @cache
 def shipped_model(profile: Profile = "cpu") -> IntegerModel:
     """The model of a profile that comes with the package. ModelError when it is missing or damaged."""
-    with resources.as_file(resources.files("pocketlic.models") / f"weights/pocketlic-{profile}.safetensors") as path:
+    weights = resources.files("pocketlic.models") / f"weights/pocketlic-{profile}.safetensors"
+    with resources.as_file(weights) as path:
         return load_model(path)
 
 
@@ -51,7 +52,7 @@ def encode(
     icc: bytes = b"",
     exif: bytes = b"",
 ) -> bytes:
-    """Encode uint8 [H, W, 3] RGB or [H, W] grey, 1x1 to 65535x65535, at a quality from 0 to 100; returns `.plic` bytes.
+    """Encode uint8 [H, W, 3] RGB or [H, W] grey at a quality from 0 to 100; returns `.plic` bytes.
 
     `icc` and `exif` are carried along as they are. Raises PlicError on any other kind of array or quality.
     """
@@ -61,10 +62,10 @@ def encode(
 def decode(
     data: bytes, *, runtime: Runtime = "litert", max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> NDArray[np.uint8]:
-    """Decode `.plic` bytes to uint8 [H, W, 3] RGB or [H, W] grey: the same pixels on every machine and runtime.
+    """Decode `.plic` bytes to uint8 [H, W, 3] RGB or [H, W] grey, the same on every machine and runtime.
 
-    Raises FormatError when the bytes are damaged, not a `.plic` file, of a model this package does not have, or
-    claim more than `max_pixels` pixels.
+    Raises FormatError when the bytes are damaged, not a `.plic` file, of a model this package does not have,
+    or claim more than `max_pixels` pixels.
     """
     wanted = read_header(data).model_id
     for profile in PROFILES:

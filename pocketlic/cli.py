@@ -19,6 +19,7 @@ from . import PlicError, Runtime, shipped_model
 from . import decode as decode_bytes
 from . import encode as encode_pixels
 from .codec import format as plic
+from .codec.codec import STRIDE
 from .codec.image import Picture, read_picture, write_atomic, write_picture
 from .export.cli import export
 from .quantization.integer import ModelError, Profile
@@ -32,16 +33,18 @@ PROFILE_HELP = "cpu: exact on CPU runtimes; strict: on integer NPUs too"
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Print what a user did wrong, or lacks, as one line and exit with 2."""
+def one_line_errors(extra: str = "train") -> Iterator[None]:
+    """Print what a user did wrong, or lacks, as one line and exit with 2; `extra` has what may be missing."""
     try:
         yield
     except ImportError as error:
         if not error.name or error.name.startswith("pocketlic"):
             raise
-        typer.echo(f"pocketlic: this needs the package {error.name}: pip install 'pocketlic[train]'", err=True)
+        typer.echo(
+            f"pocketlic: this needs the package {error.name}: pip install 'pocketlic[{extra}]'", err=True
+        )
         raise typer.Exit(2) from None
-    except (PlicError, ModelError, FileNotFoundError, PermissionError, MemoryError) as error:
+    except (PlicError, ModelError, OSError, MemoryError) as error:
         typer.echo(f"pocketlic: {error or type(error).__name__}", err=True)
         raise typer.Exit(2) from None
 
@@ -60,7 +63,9 @@ def encode(
     out: Path,
     quality: Annotated[float, typer.Option(min=0.0, max=100.0)] = 60.0,
     profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
-    runtime: Annotated[Runtime, typer.Option(help="what runs the networks; the result is the same")] = "litert",
+    runtime: Annotated[
+        Runtime, typer.Option(help="what runs the networks; the result is the same")
+    ] = "litert",
 ) -> None:
     """Encode a picture file as .plic; ICC profile and EXIF are kept, EXIF orientation is applied."""
     with one_line_errors():
@@ -77,7 +82,9 @@ def encode(
 def decode(
     file: Path,
     out: Path,
-    runtime: Annotated[Runtime, typer.Option(help="what runs the networks; the result is the same")] = "litert",
+    runtime: Annotated[
+        Runtime, typer.Option(help="what runs the networks; the result is the same")
+    ] = "litert",
     max_pixels: Annotated[int, typer.Option(help="refuse files that claim more")] = plic.DEFAULT_MAX_PIXELS,
 ) -> None:
     """Decode a .plic file to .png, .tif or .ppm."""
@@ -105,7 +112,8 @@ def info(file: Path, as_json: Annotated[bool, typer.Option("--json")] = False) -
             "bytes": len(data),
             "bpp": len(data) * 8 / (header.width * header.height),
             "z_bytes": len(content.z),
-            "y_bytes": [len(y) for y in content.y],
+            "y_bytes": [len(part) for part in content.y],
+            "detail_bytes": [len(part) for part in content.details],
             "icc_bytes": len(content.icc),
             "exif_bytes": len(content.exif),
         }
@@ -141,11 +149,21 @@ def complexity(
         typer.echo(f"{side} {kmac:.3f} kMAC/pixel, 1/{ratio:.1f} of VMuC's {VMUC_KMAC_PER_PIXEL:g}")
 
 
+def multiple_of_stride(pixels: int) -> int:
+    """Refuse, as typer's callback, sides of crops that the networks cannot take."""
+    if pixels < 1 or pixels % STRIDE:
+        raise typer.BadParameter(f"{pixels} is not a multiple of {STRIDE}")
+    return pixels
+
+
 Data = Annotated[Path, typer.Option(help="folder of photographs, searched recursively")]
 Out = Annotated[Path, typer.Option(help="folder for checkpoints and logs; resumed when it has a checkpoint")]
 Kodak = Annotated[Path | None, typer.Option(help="folder of evaluation pictures for periodic checks")]
 Threads = Annotated[int, typer.Option(help="CPU threads, 0 for torch's choice")]
-Decay = Annotated[float, typer.Option(help="final part of the steps, in which the learning rates fall to 0")]
+Decay = Annotated[float, typer.Option(min=0, max=1, help="final part of the steps, where rates fall to 0")]
+Steps = Annotated[int, typer.Option(min=1, help="where training ends, counted from its start")]
+Batch = Annotated[int, typer.Option(min=1, help="crops per step and process")]
+Crop = Annotated[int, typer.Option(callback=multiple_of_stride, help="side of the crops, a multiple of 64")]
 Minutes = Annotated[float, typer.Option(help="minutes between checkpoints")]
 
 
@@ -153,9 +171,9 @@ Minutes = Annotated[float, typer.Option(help="minutes between checkpoints")]
 def train(
     data: Data,
     out: Out,
-    steps: int = 100_000,
-    batch: int = 8,
-    crop: int = 256,
+    steps: Steps = 100_000,
+    batch: Batch = 8,
+    crop: Crop = 256,
     muon_lr: float = 0.01,
     adam_lr: float = 1e-3,
     decay: Decay = 0.6,
@@ -172,9 +190,20 @@ def train(
 
         run(
             TrainOptions(
-                data, out, steps, batch, crop, muon_lr, adam_lr, decay=decay, seed=seed, threads=threads,
-                bf16=bf16, kodak=kodak, save_minutes=save_minutes,
-            )  # fmt: skip
+                data,
+                out,
+                steps,
+                batch,
+                crop,
+                muon_lr,
+                adam_lr,
+                decay=decay,
+                seed=seed,
+                threads=threads,
+                bf16=bf16,
+                kodak=kodak,
+                save_minutes=save_minutes,
+            )
         )
 
 
@@ -184,9 +213,9 @@ def qat(
     data: Data,
     out: Out,
     profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
-    steps: int = 8000,
-    batch: int = 8,
-    crop: int = 256,
+    steps: Steps = 8000,
+    batch: Batch = 8,
+    crop: Crop = 256,
     muon_lr: float = 0.002,
     adam_lr: float = 2e-4,
     decay: Decay = 0.9,
@@ -195,7 +224,7 @@ def qat(
     kodak: Kodak = None,
     save_minutes: Minutes = 5.0,
 ) -> None:
-    """Fine-tune float weights for integers, or resume; the integer model is written to OUT/model.safetensors."""
+    """Fine-tune float weights for integers, or resume; writes the integer model OUT/model.safetensors."""
     with one_line_errors():
         from .models.train import TrainOptions
         from .quantization.qat import qat as run
@@ -205,6 +234,42 @@ def qat(
             bf16=False, kodak=kodak, save_minutes=save_minutes,
         )  # fmt: skip
         run(options, weights, profile)
+
+
+@app.command()
+def evaluate(
+    images: Annotated[Path, typer.Argument(help="folder of pictures")],
+    out: Annotated[
+        Path, typer.Option(help="folder for files and results; what it has already is not redone")
+    ],
+    qualities: Annotated[str, typer.Option(help="of Pocketlic, 0 to 100")] = "0,10,25,40,55,70,85,95,100",
+    profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
+    model: Annotated[Path | None, typer.Option(help="an integer model file instead of the profile's")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="repeat with the NumPy reference; slow")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="processes of one thread each")] = 1,
+    codecs: Annotated[str, typer.Option(help="names separated by commas, or all")] = "pocketlic",
+    metrics: Annotated[str, typer.Option(help="names separated by commas, jpeg-ai, or all")] = "rgb_psnr,yuv_psnr",
+    vvc: Annotated[Path | None, typer.Option(help="folder of VVC streams NAME_qpQP.266 to compare with")] = None,
+    anchor: Annotated[str, typer.Option(help="codec that the others' BD-rates are against")] = "vvc",
+) -> None:
+    """Measure rate and distortion of codecs on pictures: real files, curves and BD-rates.
+
+    Exit code 1: Pocketlic's files are off their estimated entropy, or not equal to the reference's.
+    """
+    with one_line_errors("profile"):
+        from .profiling.codecs import parse_codecs
+        from .profiling.metrics import parse_metrics
+        from .profiling.rate_distortion import evaluate as run
+        from .profiling.report import print_tables, write_json, write_page, write_plots
+
+        chosen = parse_codecs(codecs, qualities, profile, model, vvc)
+        evaluation = run(images, chosen, out, parse_metrics(metrics), jobs=jobs, verify=verify, anchor=anchor)
+        write_json(evaluation, out / "evaluation.json")
+        write_plots(evaluation, out)
+        write_page(evaluation, images, chosen, out)
+        print_tables(evaluation, Console())
+    if evaluation.off_entropy or evaluation.unequal:
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """Fake quantization: a float network executed as its integer twin would be, with gradients.
 
-A network is traced into its leaf operations. Every tensor gets a power-of-two scale; tensors that meet in a sum, or
-that only move pixels, share one. Weights get power-of-two scales per output channel and obey the tie-free rule of the
-profile (see `integer`), so that what is trained here is what the integers will do.
+A network is traced into its leaf operations. Every tensor gets a power-of-two scale; tensors that meet in a
+sum, or that only move pixels, share one. Weights get power-of-two scales per output channel and obey the
+tie-free rule of the profile (see `integer`), so that what is trained here is what the integers will do.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -54,7 +53,11 @@ def trace(network: nn.Module) -> tuple[list[str], list[Node], list[str]]:
             nodes.append(Node(names[node], network.get_submodule(str(node.target)), sources))
         elif node.op == "output":
             result = node.args[0]
-            outputs = [names[a] for a in (result if isinstance(result, tuple) else (result,)) if isinstance(a, fx.Node)]
+            outputs = [
+                names[a]
+                for a in (result if isinstance(result, tuple) else (result,))
+                if isinstance(a, fx.Node)
+            ]
         else:
             raise TypeError(f"{node.op} {node.target}: networks are made of models.layers only")
     return inputs, nodes, outputs
@@ -63,8 +66,8 @@ def trace(network: nn.Module) -> tuple[list[str], list[Node], list[str]]:
 def weight_exponents(weight: Tensor, multiple: int) -> Tensor:
     """Per output channel (axis 0) the exponent of the weight scale, float32 [out], that errs least.
 
-    Integers are multiples of `multiple` within -127..127; candidates are the least exponent that clips nothing and
-    the next smaller one.
+    Integers are multiples of `multiple` within -127..127; candidates are the least exponent that clips
+    nothing and the next smaller one.
     """
     limit = 127 // multiple * multiple
     flat = weight.detach().flatten(1)
@@ -81,7 +84,8 @@ def weight_exponents(weight: Tensor, multiple: int) -> Tensor:
 class _FakeQuantize(torch.autograd.Function):
     """clamp(floor(x / scale + 1/2)) * scale, the gradient stopped where it clamps.
 
-    Does what torch.fake_quantize_per_tensor_affine does, several times faster on a CPU, and rounds as the integers do.
+    Does what torch.fake_quantize_per_tensor_affine does, several times faster on a CPU, and rounds as the
+    integers do.
     """
 
     @staticmethod
@@ -91,7 +95,7 @@ class _FakeQuantize(torch.autograd.Function):
         return y.clamp_(low, high).mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (inside,) = ctx.saved_tensors
         return grad * inside, None, None, None
 
@@ -104,7 +108,12 @@ class FakeQuantNetwork(nn.Module):
     """
 
     def __init__(
-        self, name: str, network: nn.Module, rule: Rule, fixed: dict[str, int], zero_points: dict[str, int] | None = None
+        self,
+        name: str,
+        network: nn.Module,
+        rule: Rule,
+        fixed: dict[str, int],
+        zero_points: dict[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.name, self.rule = name, rule
@@ -115,15 +124,16 @@ class FakeQuantNetwork(nn.Module):
         for node in self.nodes:
             convolution = isinstance(node.module, (Pointwise, Depthwise))
             relu = bool(getattr(node.module, "relu", False))
-            self.zero_points[node.name] = (-128 if relu else 0) if convolution or isinstance(node.module, Add) else (
-                self.zero_points[node.inputs[0]]
-            )
+            computes = convolution or isinstance(node.module, Add)
+            behind = self.zero_points[node.inputs[0]]
+            self.zero_points[node.name] = behind if not computes else -128 if relu else 0
             group[node.name] = node.name
             if not convolution:
                 for source in node.inputs:
                     old, new = group[source], group[node.name]
                     group = {k: new if v == old else v for k, v in group.items()}
         self.group = group
+        self.channels: dict[str, int] = {}  # of the inputs
         self.exponents: dict[str, int] = {group[tensor]: exponent for tensor, exponent in fixed.items()}
         self.calibrated = False
 
@@ -147,11 +157,12 @@ class FakeQuantNetwork(nn.Module):
         def collect(tensor: str, x: Tensor) -> Tensor:
             group = self.group[tensor]
             if group not in self.exponents:
-                part = torch.tensor([float((self._fake(tensor, x, e) - x).square().sum()) for e in candidates])
-                errors[group] = errors.get(group, torch.zeros(len(candidates))) + part
+                part = [float((self._fake(tensor, x, e) - x).square().sum()) for e in candidates]
+                errors[group] = errors.get(group, 0) + torch.tensor(part)
             return x
 
         for batch in batches:
+            self.channels = {name: x.shape[1] for name, x in zip(self.inputs, batch, strict=True)}
             self._execute(batch, collect, lambda node, x: node.module(*x))
         for group, error in errors.items():
             self.exponents[group] = candidates[int(error.argmin())]
@@ -162,7 +173,8 @@ class FakeQuantNetwork(nn.Module):
                 else:
                     multiple, _, least, most = RULES[self.rule]
                     difference = self.exponent(node.name) - self.exponent(node.inputs[0])
-                    found = weight_exponents(node.module.weight, multiple).clamp(difference - most, difference - least)
+                    found = weight_exponents(node.module.weight, multiple)
+                    found = found.clamp(difference - most, difference - least)
                 node.module.register_buffer("weight_exponent", found)
         self.calibrated = True
 
@@ -179,7 +191,9 @@ class FakeQuantNetwork(nn.Module):
         multiple = 1 if self.rule == "free" else RULES[self.rule][0]
         bound = 127 // multiple
         zeros = torch.zeros_like(exponent, dtype=torch.int32)
-        weight = torch.fake_quantize_per_channel_affine(weight, multiple * torch.exp2(exponent), zeros, 0, -bound, bound)
+        weight = torch.fake_quantize_per_channel_affine(
+            weight, multiple * torch.exp2(exponent), zeros, 0, -bound, bound
+        )
         if self.rule != "free":
             unit = torch.exp2(exponent + self.exponent(node.inputs[0]))
             remainder = RULES[self.rule][1]
@@ -191,7 +205,7 @@ class FakeQuantNetwork(nn.Module):
         module = node.module
         if isinstance(module, Pointwise):
             weight, bias = self._quantized(node)
-            # As a matrix product, which in float32 is faster than a convolution. The quantizer clamps at zero for ReLU.
+            # A matrix product is faster in float32 than a convolution. The quantizer clamps at 0 for ReLU.
             return F.linear(sources[0].permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
         if isinstance(module, Depthwise):
             weight, bias = self._quantized(node)
@@ -199,7 +213,10 @@ class FakeQuantNetwork(nn.Module):
         return module(*sources)  # type: ignore[no-any-return]
 
     def _execute(
-        self, x: tuple[Tensor, ...], visit: Callable[[str, Tensor], Tensor], apply: Callable[[Node, list[Tensor]], Tensor]
+        self,
+        x: tuple[Tensor, ...],
+        visit: Callable[[str, Tensor], Tensor],
+        apply: Callable[[Node, list[Tensor]], Tensor],
     ) -> list[Tensor]:
         tensors = {name: visit(name, value) for name, value in zip(self.inputs, x, strict=True)}
         for node in self.nodes:
@@ -222,10 +239,7 @@ class FakeQuantNetwork(nn.Module):
         spec = {}
         layers = []
         for name in self.inputs:
-            module = next(n.module for n in self.nodes if name in n.inputs)
-            weight: Tensor | None = getattr(module, "weight", None)
-            channels = 3 if weight is None else weight.shape[0 if isinstance(module, Depthwise) else 1]
-            spec[name] = Spec(channels, self.exponent(name), self.zero_points[name])
+            spec[name] = Spec(self.channels[name], self.exponent(name), self.zero_points[name])
         kinds: dict[str, Kind] = {
             "Pointwise": "pointwise", "Depthwise": "depthwise", "Add": "add", "Upsample": "upsample",
             "SpaceToDepth": "space_to_depth", "DepthToSpace": "depth_to_space",
@@ -239,7 +253,8 @@ class FakeQuantNetwork(nn.Module):
             if isinstance(node.module, (Pointwise, Depthwise)):
                 exponent: Tensor = node.module.weight_exponent  # type: ignore[assignment]
                 weight, bias = self._quantized(node)
-                w = torch.round(weight / torch.exp2(exponent).view(-1, *[1] * (weight.ndim - 1))).numpy().astype(np.int8)
+                scale = torch.exp2(exponent).view(-1, *[1] * (weight.ndim - 1))
+                w = torch.round(weight / scale).numpy().astype(np.int8)
                 if isinstance(node.module, Depthwise):
                     w = np.ascontiguousarray(w[:, 0].transpose(1, 2, 0))
                 b = torch.round(bias.double() / torch.exp2(exponent.double() + source.exponent)).numpy()
@@ -262,7 +277,8 @@ class FakeQuantNetwork(nn.Module):
 class FakeQuantProjection(nn.Module):
     """A 1x1 convolution whose weights are int8 with power-of-two scales and whose sums stay whole (int32).
 
-    For the projections that our own integer code computes: latents and rows. No tie can arise, so no rule applies.
+    For the projections that our own integer code computes: latents and rows. No tie can arise, so no rule
+    applies.
     """
 
     def __init__(self, projection: Pointwise) -> None:
@@ -281,8 +297,3 @@ class FakeQuantProjection(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         integers, exponent = self.integers()
         return F.conv2d(x, (integers * torch.exp2(exponent)[:, None])[:, :, None, None], self.projection.bias)
-
-
-def log2_ceil(x: float) -> int:
-    """Least integer e with 2**e >= x."""
-    return math.ceil(math.log2(x))

@@ -1,17 +1,19 @@
-"""The integer network: layers of integer tensors and shifts, and the NumPy executor that defines their meaning.
+"""The integer network: layers of integer tensors and shifts, and the executor that defines their meaning.
 
-Everything that leaves the training side (LiteRT, ExecuTorch, the native core) is made from this representation and
-has to equal `IntegerNetwork.run` bit by bit. A tensor is int8 [height, width, channels] standing for
-(value - zero_point) * 2**exponent; exponents only label tensors, the arithmetic needs none of them.
+Everything that leaves the training side (LiteRT, ExecuTorch, the native core) is made from this
+representation and has to equal `IntegerNetwork.run` bit by bit. A tensor is int8 [height, width, channels]
+standing for (value - zero_point) * 2**exponent; exponents only label tensors, the arithmetic needs none of
+them.
 
-Convolutions:  acc = bias + sum(weight * (x - zero_point));  y = clamp(((acc + 2**(shift-1)) >> shift) + zero_point)
-Sums:          y = clamp((a - zero_point_a) + (b - zero_point_b) + zero_point)
+    convolution   acc = bias + sum(weight * (x - zero_point))
+                  y = clamp(((acc + 2**(shift-1)) >> shift) + zero_point)
+    sum           y = clamp((a - zero_point_a) + (b - zero_point_b) + zero_point)
 
-The clamp is to -128..127, or from the zero point up behind a ReLU. Where a runtime rounds ties otherwise, or rounds
-twice, results could differ; the tie-free rules keep the accumulator off every such case:
+The clamp is to -128..127, or from the zero point up behind a ReLU. Where a runtime rounds ties otherwise, or
+rounds twice, results could differ; the tie-free rules keep the accumulator off every such case:
 
     cpu     even weights, odd biases: acc is odd, so never half-way (shift >= 2)
-    strict  weights 0 mod 4, biases 2 mod 4: not half-way after a first rounding by one bit either (shift >= 3)
+    strict  weights 0 mod 4, biases 2 mod 4: nor half-way after a first rounding by one bit (shift >= 3)
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ Int64 = NDArray[np.int64]
 RULES: dict[Profile, tuple[int, int, int, int]] = {"cpu": (2, 1, 2, 15), "strict": (4, 2, 3, 17)}
 """Profile -> (weights are multiples of, biases leave this remainder, least shift, greatest shift).
 
-XNNPACK requantizes in float32: beyond the greatest shift its rounding error reaches the nearest tie (measured on every
-accumulator beside a tie).
+XNNPACK requantizes in float32: beyond the greatest shift its rounding error reaches the nearest tie (measured
+on every accumulator beside a tie).
 """
 
 
@@ -48,7 +50,7 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class Spec:
-    """What the integers of a tensor mean: channels, scale 2**exponent, zero point (0, or -128 behind a ReLU)."""
+    """What a tensor's integers mean: channels, scale 2**exponent, zero point (0; -128 behind a ReLU)."""
 
     channels: int
     exponent: int
@@ -60,8 +62,8 @@ class Layer:
     """One operation; `name` is also the name of its output tensor, `spec` its meaning.
 
     pointwise: weight int8 [out, in]; depthwise: weight int8 [k, k, channels], odd k, zero padding; both with
-    bias int32 [out] and shift int8 [out]. `factor` is the block or factor of the three that move pixels, in the
-    channel order (dy, dx, c). `relu` clamps at the zero point.
+    bias int32 [out] and shift int8 [out]. `factor` is the block or factor of the three that move pixels, in
+    the channel order (dy, dx, c). `relu` clamps at the zero point.
     """
 
     kind: Kind
@@ -89,17 +91,19 @@ def depth_to_space(x: NDArray[Any], block: int) -> NDArray[Any]:
     return x.reshape(h, w, block, block, depth).swapaxes(1, 2).reshape(h * block, w * block, depth)
 
 
-def rounding_shift(acc: Int64, shift: NDArray[Any]) -> Int64:
+def rounding_shift(acc: Int64, shift: NDArray[Any] | int) -> Int64:
     """floor(acc / 2**shift + 1/2) for shift >= 1, elementwise over the last axis."""
-    s = shift.astype(np.int64)
-    return (acc + (np.int64(1) << (s - 1))) >> s
+    s = np.asarray(shift, np.int64)
+    return np.asarray((acc + (np.int64(1) << (s - 1))) >> s)
 
 
 def _accumulate(layer: Layer, x: Int64) -> Int64:
-    assert layer.weight is not None and layer.bias is not None
+    assert layer.weight is not None
+    assert layer.bias is not None
     weight = layer.weight.astype(np.int64)
     if layer.kind == "pointwise":
-        return np.einsum("hwi,oi->hwo", x, weight) + layer.bias  # twice as fast as @, which has no BLAS for integers
+        # Twice as fast as @, which has no BLAS for integers.
+        return np.asarray(np.einsum("hwi,oi->hwo", x, weight) + layer.bias)
     k = weight.shape[0]
     h, w, _ = x.shape
     padded = np.pad(x, ((k // 2, k // 2), (k // 2, k // 2), (0, 0)))
@@ -108,6 +112,57 @@ def _accumulate(layer: Layer, x: Int64) -> Int64:
         for dx in range(k):
             acc += padded[dy : dy + h, dx : dx + w] * weight[dy, dx]
     return acc
+
+
+def _is_int(value: object, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
+
+
+def _check_spec(where: str, spec: Spec) -> None:
+    if not (_is_int(spec.channels, 1, 1 << 16) and _is_int(spec.exponent, -64, 64)):
+        raise ModelError(f"{where}: impossible channels or scale")
+    if not _is_int(spec.zero_point, -128, 0) or spec.zero_point not in (0, -128):
+        raise ModelError(f"{where}: a zero point is 0 or -128")
+
+
+def _check_convolution(where: str, layer: Layer, source: Spec, profile: Profile) -> None:
+    multiple, remainder, least, most = RULES[profile]
+    w, b, s = layer.weight, layer.bias, layer.shift
+    if w is None or b is None or s is None or w.dtype != np.int8 or b.dtype != np.int32 or s.dtype != np.int8:
+        raise ModelError(f"{where}: a convolution needs int8 weights, int32 biases and int8 shifts")
+    if layer.kind == "pointwise":
+        fits = w.shape == (layer.spec.channels, source.channels)
+    else:
+        fits = w.shape[1:] == (*w.shape[:1], source.channels) and w.shape[0] % 2 == 1
+        fits = fits and layer.spec.channels == source.channels
+    if not fits or b.shape != (layer.spec.channels,) or s.shape != b.shape:
+        raise ModelError(f"{where}: weight {w.shape}, bias {b.shape} do not fit {source.channels} channels")
+    if w.min() < -127 or (w % multiple).any() or (b % (2 * remainder) != remainder).any():
+        raise ModelError(f"{where}: breaks the tie-free rule of profile {profile}")
+    if s.min() < least or s.max() > most:
+        raise ModelError(f"{where}: shifts {s.min()}..{s.max()} outside {least}..{most}")
+    taps = np.abs(w.astype(np.int64)).sum(1 if layer.kind == "pointwise" else (0, 1))
+    worst = taps * (128 - source.zero_point) + np.abs(b.astype(np.int64))
+    if (worst + (np.int64(1) << (s.astype(np.int64) - 1)) >= 2**31).any():
+        raise ModelError(f"{where}: an accumulator can exceed 32 bits")
+
+
+def _check_move(where: str, layer: Layer, source: Spec) -> None:
+    if not _is_int(layer.factor, 1, 16):
+        raise ModelError(f"{where}: a factor is 1 to 16")
+    area = layer.factor**2
+    if layer.kind == "depth_to_space" and source.channels % area:
+        raise ModelError(f"{where}: {source.channels} channels do not divide by {area}")
+    if layer.kind == "upsample":
+        moved = source.channels
+    elif layer.kind == "space_to_depth":
+        moved = source.channels * area
+    elif layer.kind == "depth_to_space":
+        moved = source.channels // area
+    else:
+        raise ModelError(f"{where}: unknown kind of layer")
+    if layer.spec != Spec(moved, source.exponent, source.zero_point):
+        raise ModelError(f"{where}: moving pixels must keep scale and zero point")
 
 
 @dataclass(frozen=True)
@@ -127,7 +182,7 @@ class IntegerNetwork:
     @property
     def strides(self) -> dict[str, tuple[int, int]]:
         """Height of every tensor relative to the first input's, as a fraction (numerator, denominator)."""
-        scale = {name: (1, 1) for name in self.inputs}
+        scale = dict.fromkeys(self.inputs, (1, 1))
         for layer in self.layers:
             n, d = scale[layer.inputs[0]]
             n *= layer.factor if layer.kind in ("upsample", "depth_to_space") else 1
@@ -146,56 +201,50 @@ class IntegerNetwork:
         return result
 
     def check(self, profile: Profile) -> None:
-        """Raise ModelError unless shapes agree, int32 holds every accumulator and the profile's tie-free rule holds."""
-        multiple, remainder, least, most = RULES[profile]
-        known: dict[str, Spec] = dict(self.inputs)
+        """Raise ModelError unless the network is sound.
+
+        Shapes agree, int32 holds every accumulator, and the profile's tie-free rule holds.
+        """
+        known: dict[str, Spec] = {}
+        for name, spec in self.inputs.items():
+            _check_spec(f"{self.name}/{name}", spec)
+            known[name] = spec
         for layer in self.layers:
             where = f"{self.name}/{layer.name}"
             if layer.name in known or any(i not in known for i in layer.inputs):
                 raise ModelError(f"{where}: tensors out of order")
+            if len(layer.inputs) != (2 if layer.kind == "add" else 1):
+                raise ModelError(f"{where}: {len(layer.inputs)} inputs are not what a {layer.kind} takes")
+            _check_spec(where, layer.spec)
             sources = [known[i] for i in layer.inputs]
-            channels = sources[0].channels
             if layer.kind in ("pointwise", "depthwise"):
-                w, b, s = layer.weight, layer.bias, layer.shift
-                if w is None or b is None or s is None or w.dtype != np.int8 or b.dtype != np.int32:
-                    raise ModelError(f"{where}: a convolution needs int8 weights, int32 biases and shifts")
-                pointwise = layer.kind == "pointwise"
-                outputs = w.shape[0] if pointwise else channels
-                shape = (outputs, channels) if pointwise else (w.shape[0], w.shape[0], channels)
-                if w.shape != shape or b.shape != (outputs,) or s.shape != (outputs,) or layer.spec.channels != outputs:
-                    raise ModelError(f"{where}: weight {w.shape}, bias {b.shape} do not fit {channels} channels")
-                if (w % multiple).any() or (b % (2 * remainder) != remainder).any():
-                    raise ModelError(f"{where}: breaks the tie-free rule of profile {profile}")
-                if s.min() < least or s.max() > most:
-                    raise ModelError(f"{where}: shifts {s.min()}..{s.max()} outside {least}..{most}")
-                reach = 128 - sources[0].zero_point if sources[0].zero_point < 0 else 128
-                axes = (1,) if pointwise else (0, 1)
-                worst = np.abs(w.astype(np.int64)).sum(axes) * reach + np.abs(b.astype(np.int64))
-                if (worst + (np.int64(1) << (s.astype(np.int64) - 1)) >= 2**31).any():
-                    raise ModelError(f"{where}: an accumulator can exceed 32 bits")
+                _check_convolution(where, layer, sources[0], profile)
             elif layer.kind == "add":
-                if len(sources) != 2 or sources[0].channels != sources[1].channels != layer.spec.channels:
+                if len({s.channels for s in (*sources, layer.spec)}) > 1:
                     raise ModelError(f"{where}: a sum needs two inputs of equal shape")
-                if {s.exponent for s in sources} != {layer.spec.exponent}:
+                if len({s.exponent for s in (*sources, layer.spec)}) > 1:
                     raise ModelError(f"{where}: a sum needs equal scales")
             else:
-                factor = layer.factor**2
-                moved = {"upsample": channels, "space_to_depth": channels * factor}.get(layer.kind, channels // factor)
-                if layer.spec != Spec(moved, sources[0].exponent, sources[0].zero_point):
-                    raise ModelError(f"{where}: moving pixels must keep scale and zero point")
+                _check_move(where, layer, sources[0])
             known[layer.name] = layer.spec
-        if any(o not in known for o in self.outputs):
-            raise ModelError(f"{self.name}: unknown output")
+        strides = self.strides
+        for layer in self.layers:
+            if len({strides[i] for i in layer.inputs}) > 1:
+                raise ModelError(f"{self.name}/{layer.name}: a sum needs two inputs of equal shape")
+        if not self.inputs or not self.outputs or any(o not in known for o in self.outputs):
+            raise ModelError(f"{self.name}: unknown input or output")
 
     def run(self, inputs: Sequence[Int8], keep: bool = False) -> dict[str, Int8]:
-        """Run on int8 [H, W, C] arrays in the order of `inputs`; returns the outputs by name, or with `keep` all tensors.
+        """Run on int8 [H, W, C] arrays in the order of `inputs`; returns the outputs by name.
 
-        Raises ModelError when an input's dtype or channels are wrong.
+        keep: return all tensors. Raises ModelError when an input's dtype or channels are wrong.
         """
         tensors: dict[str, Int8] = {}
         for (name, spec), x in zip(self.inputs.items(), inputs, strict=True):
             if x.dtype != np.int8 or x.ndim != 3 or x.shape[2] != spec.channels:
-                raise ModelError(f"{self.name}: input {name} must be int8 [H, W, {spec.channels}], not {x.dtype} {x.shape}")
+                raise ModelError(
+                    f"{self.name}: input {name} must be int8 [H, W, {spec.channels}], not {x.dtype} {x.shape}"
+                )
             tensors[name] = x
         specs = self.specs
         for layer in self.layers:
@@ -224,21 +273,27 @@ NETWORKS = ("analysis", "hyper_analysis", "hyper_synthesis", "context", "synthes
 
 @dataclass(frozen=True)
 class IntegerModel:
-    """Everything a codec needs, in integers: five networks, two projections, gain knots and entropy tables.
+    """Everything a codec needs, in integers: five networks, four projections, gain knots and entropy tables.
 
     Fixed-point units: latents 2**-8 of the latent grid; logarithms 2**-8 octaves; rows 2**-16.
     """
 
     profile: Profile
     networks: dict[str, IntegerNetwork]
-    latent_weight: Int8  # [128, features]: features -> y
+    latent_weight: Int8  # [128, features]: features at 1/16 -> y
     latent_bias: NDArray[np.int32]  # [128]
     latent_shift: Int8  # [128]; y = accumulator << shift, or rounded >> -shift, in 2**-8
-    row_weight: Int8  # [16*128, 64]: z -> row, channels (dy, dx, c) of a depth-to-space by 4
-    row_scale: NDArray[np.int32]  # [16*128]; accumulator * scale is in 2**-16 rows
-    row_bias: NDArray[np.int32]  # [16*128], 2**-16 rows
-    step_knots: NDArray[np.int32]  # [knots, 128] log2 of the quantization step in units of the grid, 2**-8 octaves
-    row_knots: NDArray[np.int32]  # [knots, 128] what quality adds to the row, 2**-16 rows
+    detail_weight: Int8  # [32, features]: features at 1/8 -> d, folded to [h/16, w/16, 128] as (dy, dx, c)
+    detail_bias: NDArray[np.int32]  # [32]
+    detail_shift: Int8  # [32]
+    row_weight: Int8  # [16*256, 64]: z -> rows of y and d, channels (dy, dx, c) of a depth-to-space by 4
+    row_scale: NDArray[np.int32]  # [16*256]; accumulator * scale is in 2**-16 rows
+    row_bias: NDArray[np.int32]  # [16*256], 2**-16 rows
+    detail_row_weight: Int8  # [128, 128]: magnitudes of y's symbols -> what they add to the rows of d
+    detail_row_scale: NDArray[np.int32]  # [128]; accumulator * scale is in 2**-16 rows
+    magnitude: Int8  # [128]: round(16 * log2(1 + i)), for the symbol i or -i; greater ones count as 127
+    step_knots: NDArray[np.int32]  # [knots, 256] log2 of the step in units of the grid, 2**-8 octaves
+    row_knots: NDArray[np.int32]  # [knots, 256] what quality adds to the row, 2**-16 rows
     hyper_gain_knots: NDArray[np.int32]  # [knots, 64] log2 of the encoder's gain on z, 2**-8 octaves
     hyper_row_knots: NDArray[np.int32]  # [knots, 64] row that codes z, 2**-16 rows
     wide: NDArray[np.int16]  # channels whose grid is four times finer; the two bits are a plane of their own
@@ -249,16 +304,114 @@ class IntegerModel:
     notes: dict[str, str] = field(default_factory=dict)  # provenance: training steps, data, figures
 
     ARRAYS = (
-        "latent_weight", "latent_bias", "latent_shift", "row_weight", "row_scale", "row_bias", "step_knots",
-        "row_knots", "hyper_gain_knots", "hyper_row_knots", "wide", "exp2", "table_radius", "table_freq",
+        "latent_weight", "latent_bias", "latent_shift", "detail_weight", "detail_bias", "detail_shift",
+        "row_weight", "row_scale", "row_bias", "detail_row_weight", "detail_row_scale", "magnitude",
+        "step_knots", "row_knots", "hyper_gain_knots", "hyper_row_knots", "wide", "exp2", "table_radius",
+        "table_freq",
     )  # fmt: skip
 
+    @property
+    def projections(self) -> dict[str, tuple[Int8, int]]:
+        """What is multiplied outside the networks: name -> (weights, pixels per side of a cell).
+
+        Encoding runs them all, decoding those of the rows.
+        """
+        return {
+            "latent": (self.latent_weight, 16),
+            "detail": (self.detail_weight, 8),
+            "rows": (self.row_weight, 64),
+            "detail_rows": (self.detail_row_weight, 16),
+        }
+
     def check(self) -> None:
-        """Raise ModelError unless every network obeys the profile and all five are there."""
+        """Raise ModelError unless all parts are there, fit together, and obey the profile."""
+        if self.profile not in RULES:
+            raise ModelError(f"there is no profile {self.profile}")
         if set(self.networks) != set(NETWORKS):
-            raise ModelError(f"a model has the networks {', '.join(NETWORKS)}; this one has {', '.join(self.networks)}")
+            names = ", ".join(NETWORKS)
+            raise ModelError(f"a model has the networks {names}; this one has {', '.join(self.networks)}")
         for network in self.networks.values():
             network.check(self.profile)
+        if not isinstance(self.notes, dict) or not all(isinstance(v, str) for v in self.notes.values()):
+            raise ModelError("notes are not texts by name")
+        self._check_arrays()
+        latents, features = self.latent_weight.shape
+        details, fine_features = 4 * self.detail_weight.shape[0], self.detail_weight.shape[1]
+        hyper = self.row_weight.shape[1]
+        synthesis = self.networks["hyper_synthesis"]
+        context = synthesis.specs[synthesis.outputs[0]].channels
+        # network -> channels of inputs; channels of outputs and their cells per cell of the inputs
+        faces: dict[str, tuple[list[int], list[tuple[int, tuple[int, int]]]]] = {
+            "analysis": ([3], [(features, (1, 16)), (fine_features, (1, 8))]),
+            "hyper_analysis": ([latents, details], [(hyper, (1, 4))]),
+            "hyper_synthesis": ([hyper], [(context, (4, 1)), (latents, (4, 1)), (latents, (4, 1))]),
+            "context": ([context, latents], [(latents, (1, 1))]),
+            "synthesis": ([latents + len(self.wide), details], [(3, (16, 1))]),
+        }
+        for name, (inputs, outputs) in faces.items():
+            network = self.networks[name]
+            specs, strides = network.specs, network.strides
+            if [s.channels for s in network.inputs.values()] != inputs or (
+                [(specs[o].channels, strides[o]) for o in network.outputs] != outputs
+            ):
+                raise ModelError(f"{name}: inputs or outputs do not fit the codec")
+
+    def _check_arrays(self) -> None:
+        latents, features = self.latent_weight.shape if self.latent_weight.ndim == 2 else (0, 0)
+        detail, fine = self.detail_weight.shape if self.detail_weight.ndim == 2 else (0, 0)
+        total = latents + 4 * detail
+        outputs, hyper = self.row_weight.shape if self.row_weight.ndim == 2 else (0, 0)
+        knots = len(self.step_knots) if self.step_knots.ndim else 0
+        rows = self.table_radius.size
+        entries = 2 * self.table_radius.astype(np.int64) + 2
+        expected: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+            "latent_weight": (np.int8, (latents, features)),
+            "latent_bias": (np.int32, (latents,)),
+            "latent_shift": (np.int8, (latents,)),
+            "detail_weight": (np.int8, (detail, fine)),
+            "detail_bias": (np.int32, (detail,)),
+            "detail_shift": (np.int8, (detail,)),
+            "row_weight": (np.int8, (16 * total, hyper)),
+            "row_scale": (np.int32, (outputs,)),
+            "row_bias": (np.int32, (outputs,)),
+            "detail_row_weight": (np.int8, (4 * detail, latents)),
+            "detail_row_scale": (np.int32, (4 * detail,)),
+            "magnitude": (np.int8, (128,)),
+            "step_knots": (np.int32, (knots, total)),
+            "row_knots": (np.int32, (knots, total)),
+            "hyper_gain_knots": (np.int32, (knots, hyper)),
+            "hyper_row_knots": (np.int32, (knots, hyper)),
+            "wide": (np.int16, (self.wide.size,)),
+            "exp2": (np.int32, (256,)),
+            "table_radius": (np.uint16, (rows,)),
+            "table_freq": (np.uint16, (int(entries.sum()),)),
+        }
+        for name, (dtype, shape) in expected.items():
+            array = getattr(self, name)
+            if array.dtype != dtype or array.shape != shape or 0 in shape[1:]:
+                raise ModelError(
+                    f"{name} is {array.dtype} {list(array.shape)}, not {dtype.__name__} {list(shape)}"
+                )
+        if latents == 0 or detail == 0 or knots < 2 or 10000 % (knots - 1):
+            raise ModelError(f"{latents} latents and {knots} knots are no codec")
+        for shift in (self.latent_shift, self.detail_shift):
+            if shift.min() < -31 or shift.max() > 16:
+                raise ModelError("latent_shift or detail_shift is outside -31..16")
+        if self.hyper_gain_knots.min() < -15 << 8 or self.hyper_gain_knots.max() > 15 << 8:
+            raise ModelError("hyper_gain_knots exceed 15 octaves")
+        if self.wide.size and (
+            self.wide.min() < 0 or (np.diff(self.wide) <= 0).any() or self.wide[-1] >= latents
+        ):
+            raise ModelError("wide does not list channels in order")
+        if self.exp2.min() < 1 << 16 or self.exp2.max() >= 1 << 17:
+            raise ModelError("exp2 is outside one octave")
+        if not 1 <= rows <= 256 or self.table_radius.max() > 32767 or self.table_freq.min() < 1:
+            raise ModelError("the entropy tables break the coder's limits")
+        starts = np.cumsum(entries) - entries
+        if (np.add.reduceat(self.table_freq.astype(np.int64), starts) != 1 << 16).any():
+            raise ModelError("the frequencies of a row of the entropy tables do not sum to 65536")
+        if not _is_int(self.skip, 0, rows - 1):
+            raise ModelError(f"skip {self.skip} is not the index of a row")
 
     def to_bytes(self) -> bytes:
         """Serialize as safetensors with JSON metadata; the same model gives the same bytes."""
@@ -297,12 +450,13 @@ class IntegerModel:
                 layers = tuple(_layer_from_json(name, entry, tensors) for entry in net["layers"])
                 inputs = {key: Spec(*spec) for key, spec in net["inputs"]}
                 networks[name] = IntegerNetwork(name, inputs, layers, tuple(net["outputs"]))
-            arrays = {name: tensors[name] for name in IntegerModel.ARRAYS}
-            model = IntegerModel(
-                profile=content["profile"], networks=networks, skip=int(content["skip"]), notes=content["notes"], **arrays
-            )
+            parts: dict[str, Any] = {name: tensors[name] for name in IntegerModel.ARRAYS}
+            parts |= {key: content[key] for key in ("profile", "skip", "notes")}
+            model = IntegerModel(networks=networks, **parts)
             model.check()
-        except (SafetensorError, KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        except ModelError:
+            raise
+        except (SafetensorError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise ModelError(f"not a Pocketlic model: {type(error).__name__}: {error}") from error
         return model
 

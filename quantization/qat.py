@@ -1,32 +1,35 @@
 """Quantization-aware training: a float codec becomes one whose every network computes as its integers will.
 
-`prepare` rescales the float codec to integer grids without changing what it computes, swaps its networks for fake-
-quantized ones and calibrates them on training photographs; training then goes on in the ordinary loop.
+`prepare` rescales the float codec to integer grids without changing what it computes, swaps its networks for
+fake-quantized ones and calibrates them on training photographs; training then goes on in the ordinary loop.
 `to_integer_model` turns the result into the integers that ship.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..models.data import Photographs
 from ..models.entropy import ROWS_PER_OCTAVE, SCALE_MIN, gaussian_tables
 from ..models.layers import Pointwise, clamp_ste, round_ste
-from ..models.network import LATENTS, Codec
+from ..models.network import DETAILS, LATENTS, Codec
 from ..models.train import TrainOptions, train
 from .fake import FakeQuantNetwork, FakeQuantProjection, Rule
-from .integer import NETWORKS, IntegerModel, Profile
+from .integer import NETWORKS, Int8, IntegerModel, ModelError, Profile
 
 LOG2_STEP_EXPONENT = -5  # the hyper-synthesis gives log2 steps in 1/32 octaves
 GRID_REACH = 120.0  # latents are scaled so that nearly all lie within this of zero, on a grid of int8
-WIDE = 8  # channels, those with most levels, that get a four times finer grid
+WIDE = 4  # channels, those with most levels, that get a four times finer grid
 SKIP_MASS = 2e-4  # rows whose symbols are nonzero more rarely than this are not coded
 
 
@@ -42,7 +45,7 @@ class PixelInput(nn.Module):
 
 
 class Planes(nn.Module):
-    """Wraps the synthesis: y_hat becomes int8 planes, coarse ones and for the wide channels fine ones; RGB comes back.
+    """Wraps the synthesis: y_hat becomes int8 planes, coarse and for the wide channels fine; RGB returns.
 
     coarse = round(y), clamped; fine = 4 * (y - coarse), which also carries what the clamp cut off.
     """
@@ -52,17 +55,19 @@ class Planes(nn.Module):
         self.network = network
         self.register_buffer("wide", wide)
 
-    def forward(self, y_hat: Tensor) -> Tensor:
+    def forward(self, y_hat: Tensor, details: Tensor) -> Tensor:
         coarse = round_ste(clamp_ste(y_hat, -128, 127))
         wide: Tensor = self.wide  # type: ignore[assignment]
         fine = torch.floor(4 * (y_hat - coarse).detach()[:, wide] + 0.5)
-        pixels: Tensor = self.network(torch.cat([coarse, fine], 1))
+        pixels: Tensor = self.network(torch.cat([coarse, fine], 1), details)
         return (pixels + 0.5) * (256 / 255) - 0.5
 
 
 class StepGrid(nn.Module):
-    """Quantization steps are whole multiples, at least one, of each channel's unit: then y_hat = mean + symbol * step
-    lies on the grid and rounding it costs nothing."""
+    """Quantization steps are whole multiples, at least one, of each channel's unit.
+
+    Then y_hat = mean + symbol * step lies on the grid and rounding it costs nothing.
+    """
 
     def __init__(self, unit: Tensor) -> None:
         super().__init__()
@@ -74,32 +79,41 @@ class StepGrid(nn.Module):
 
 
 @torch.no_grad()
-def rescale_latents(codec: Codec, octaves: Tensor) -> None:
-    """Multiply y by 2**octaves per channel, everywhere it occurs, leaving the codec's function unchanged."""
-    gain = torch.exp2(octaves)
+def rescale_latents(codec: Codec, octaves: Tensor, detail_octaves: Tensor) -> None:
+    """Multiply y by 2**octaves [128] and d by 2**detail_octaves [32] everywhere they occur.
+
+    The codec's function stays the same.
+    """
+    gain, detail_gain = torch.exp2(octaves), torch.exp2(detail_octaves)
+    folded = detail_gain.repeat(4)
     for row in (codec.latent, codec.hyper_synthesis.mean, codec.context.out):
-        row.weight *= gain[:, None]
-        row.bias *= gain
+        row.weight.mul_(gain[:, None])
+        row.bias.mul_(gain)
     for column in (codec.hyper_analysis.enter, codec.synthesis.enter, codec.synthesis.canvas):
-        column.weight /= gain
-    codec.context.depthwise.weight /= gain[:, None, None, None]
-    codec.gains.log2_step += octaves
-    codec.gains.log2_scale += octaves
+        column.weight.div_(gain)
+    codec.context.depthwise.weight.div_(gain[:, None, None, None])
+    codec.detail.weight.mul_(detail_gain[:, None])
+    codec.detail.bias.mul_(detail_gain)
+    codec.hyper_analysis.enter_details.weight.div_(folded)
+    codec.synthesis.canvas_details.weight.div_(detail_gain)
+    both = torch.cat([octaves, detail_octaves.repeat(4)])
+    codec.gains.log2_step.add_(both)
+    codec.gains.log2_scale.add_(both)
 
 
 @torch.no_grad()
 def rescale_pixels(codec: Codec) -> None:
     """From RGB/255 - 0.5 to (RGB - 128)/256 at both ends."""
     enter, out = codec.analysis.enter, codec.synthesis.out
-    enter.bias += enter.weight.sum(1) * (0.5 / 255)
-    enter.weight *= 256 / 255
-    out.weight *= 255 / 256
+    enter.bias.add_(enter.weight.sum(1) * (0.5 / 255))
+    enter.weight.mul_(256 / 255)
+    out.weight.mul_(255 / 256)
     out.bias.mul_(255 / 256).sub_(0.5 / 256)
 
 
 @torch.no_grad()
 def widen(convolution: Pointwise, wide: Tensor) -> None:
-    """Append input columns for the fine planes of the wide channels, a quarter of the coarse ones' weights."""
+    """Append input columns for the wide channels' fine planes: a quarter of the coarse ones' weights."""
     convolution.weight = nn.Parameter(torch.cat([convolution.weight, convolution.weight[:, wide] / 4], 1))
 
 
@@ -107,7 +121,7 @@ def _calls(codec: Codec, image: Tensor, quality: Tensor) -> dict[str, tuple[Tens
     """The inputs of each network in one float pass."""
     inputs: dict[str, tuple[Tensor, ...]] = {}
 
-    def remember(name: str):  # type: ignore[no-untyped-def]
+    def remember(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda module, x: inputs.__setitem__(name, tuple(t.detach() for t in x))
 
     hooks = [getattr(codec, name).register_forward_pre_hook(remember(name)) for name in NETWORKS]
@@ -124,13 +138,12 @@ def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6
     crops = [photographs(10**9 + i).float() / 255 for i in range(batches)]
     qualities = [torch.linspace(5, 100, photographs.batch)] * batches
 
-    seen = [_calls(codec, x, q)["synthesis"][0] for x, q in zip(crops, qualities, strict=True)]
-    spread = torch.cat([y.transpose(0, 1).flatten(1) for y in seen], 1).abs()
-    reach = torch.quantile(spread[:, :: max(1, spread.shape[1] // 100_000)], 0.9998, dim=1)
-    rescale_latents(codec, torch.floor(torch.log2(GRID_REACH / reach.clamp(min=1e-3))))
+    seen = [_calls(codec, x, q)["synthesis"] for x, q in zip(crops, qualities, strict=True)]
+    reach, detail_reach = (_reach([tensors[i] for tensors in seen]) for i in (0, 1))
+    rescale_latents(codec, _headroom(reach), _headroom(detail_reach.view(4, -1).amax(0)))
     rescale_pixels(codec)
     # The finest steps, on the new grid, are where an int8 grid is too coarse.
-    wide = codec.gains.log2_step[-1].argsort()[:WIDE].sort().values
+    wide = codec.gains.log2_step[-1, :LATENTS].argsort()[:WIDE].sort().values
     widen(codec.synthesis.enter, wide)
     widen(codec.synthesis.canvas, wide)
     unit = torch.ones(LATENTS)
@@ -138,11 +151,14 @@ def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6
 
     networks = {
         "analysis": FakeQuantNetwork("analysis", codec.analysis, rule, {"x": -8}),
-        "hyper_analysis": FakeQuantNetwork("hyper_analysis", codec.hyper_analysis, rule, {"y": 0}),
+        "hyper_analysis": FakeQuantNetwork("hyper_analysis", codec.hyper_analysis, rule, {"y": 0, "details": 0}),
         "hyper_synthesis": FakeQuantNetwork(
-            "hyper_synthesis", codec.hyper_synthesis, rule, {"z": 0, "mean": 0, "log2_step": LOG2_STEP_EXPONENT}
+            "hyper_synthesis",
+            codec.hyper_synthesis,
+            rule,
+            {"z": 0, "mean": 0, "log2_step": LOG2_STEP_EXPONENT},
         ),
-        "synthesis": FakeQuantNetwork("synthesis", codec.synthesis, rule, {"y_hat": 0, "join": -8}),
+        "synthesis": FakeQuantNetwork("synthesis", codec.synthesis, rule, {"y_hat": 0, "details": 0, "join": -8}),
     }
     originals = codec.synthesis
     planes = Planes(networks["synthesis"], wide)
@@ -153,7 +169,7 @@ def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6
         if name == "analysis":
             network.calibrate([((c[name][0] + 0.5) * (255 / 256) - 0.5,) for c in calls])
         elif name == "synthesis":
-            network.calibrate([(_split(c[name][0], wide),) for c in calls])
+            network.calibrate([(_split(c[name][0], wide), c[name][1]) for c in calls])
         else:
             network.calibrate([c[name] for c in calls])
     networks["context"] = FakeQuantNetwork(
@@ -168,9 +184,23 @@ def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6
     codec.context = networks["context"]  # type: ignore[assignment]
     codec.synthesis = planes  # type: ignore[assignment]
     codec.latent = FakeQuantProjection(codec.latent)  # type: ignore[assignment]
+    codec.detail = FakeQuantProjection(codec.detail)  # type: ignore[assignment]
     codec.rows = FakeQuantProjection(codec.rows)  # type: ignore[assignment]
+    codec.detail_rows = FakeQuantProjection(codec.detail_rows)  # type: ignore[assignment]
     codec.step_grid = StepGrid(unit)
+    codec.detail_step_grid = StepGrid(torch.ones(4 * DETAILS))
     return codec.train()
+
+
+def _reach(tensors: list[Tensor]) -> Tensor:
+    """Per channel [C], the magnitude that all but two in ten thousand values of [B, C, h, w] tensors stay below."""
+    spread = torch.cat([t.transpose(0, 1).flatten(1) for t in tensors], 1).abs()
+    return torch.quantile(spread[:, :: max(1, spread.shape[1] // 100_000)], 0.9998, dim=1)
+
+
+def _headroom(reach: Tensor) -> Tensor:
+    """Whole octaves by which a channel may grow before it exceeds the grid."""
+    return torch.floor(torch.log2(GRID_REACH / reach.clamp(min=1e-3)))
 
 
 def _split(y_hat: Tensor, wide: Tensor) -> Tensor:
@@ -185,18 +215,24 @@ class _Narrow(nn.Module):
         super().__init__()
         self.network, self.wide = network, wide
 
-    def forward(self, y_hat: Tensor) -> Tensor:
-        return self.network(_split(y_hat, self.wide))  # type: ignore[no-any-return]
+    def forward(self, y_hat: Tensor, details: Tensor) -> Tensor:
+        return self.network(_split(y_hat, self.wide), details)  # type: ignore[no-any-return]
 
 
 def load_float(path: Path) -> Codec:
-    """A float codec: from shipped weights (.safetensors) or the averaged weights of a training checkpoint (.pt)."""
+    """A float codec: shipped weights (.safetensors) or the averaged ones of a training checkpoint (.pt).
+
+    ModelError when the file holds something else, OSError when it cannot be read.
+    """
     codec = Codec()
-    if path.suffix == ".safetensors":
-        codec.load_state_dict(load_file(path))
-    else:
-        codec.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
-    return codec.to(memory_format=torch.channels_last)
+    try:
+        if path.suffix == ".safetensors":
+            codec.load_state_dict(load_file(path))
+        else:
+            codec.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
+    except (SafetensorError, RuntimeError, EOFError, LookupError, TypeError, UnpicklingError) as error:
+        raise ModelError(f"{path} does not hold the weights of a float codec") from error
+    return codec
 
 
 def save_float(codec: Codec, path: Path, notes: dict[str, str]) -> None:
@@ -220,49 +256,72 @@ def qat(options: TrainOptions, weights: Path, rule: Rule) -> Path:
         state = torch.load(last, map_location="cpu", weights_only=True)
         codec = build(photographs)
         codec.load_state_dict(state["average"])
-        notes = {"float": weights.name, "qat_steps": str(state["step"]), "batch": f"{options.batch} x {options.crop}"}
-        (options.out / "model.safetensors").write_bytes(to_integer_model(codec, notes).to_bytes())
+        notes = {
+            "float": weights.name,
+            "qat_steps": str(state["step"]),
+            "batch": f"{options.batch} x {options.crop}",
+        }
+        part = options.out / "model.part"
+        part.write_bytes(to_integer_model(codec, notes).to_bytes())
+        part.replace(options.out / "model.safetensors")
     return last
 
 
-def _int32(values: Tensor | Sequence[float]) -> np.ndarray:
-    return np.round(np.asarray(torch.as_tensor(values).double())).astype(np.int32)
+def _int32(values: Tensor) -> NDArray[np.int32]:
+    return np.asarray(torch.round(values.double()).int())
+
+
+def _projection(codec: Codec, name: str) -> tuple[Int8, Tensor, Tensor]:
+    """(weights int8 [out, in], their exponents and the bias, both float64 [out]) of a fake-quantized projection."""
+    module = codec.get_submodule(name)
+    assert isinstance(module, FakeQuantProjection)
+    weight, exponent = module.integers()
+    return weight.round().numpy().astype(np.int8), exponent.double(), module.projection.bias.double()
 
 
 @torch.no_grad()
 def to_integer_model(codec: Codec, notes: dict[str, str]) -> IntegerModel:
     """The integers of a prepared (and trained) codec; ModelError when they break a rule."""
     networks: dict[str, FakeQuantNetwork] = {
-        name: module if isinstance(module, FakeQuantNetwork) else module.network  # type: ignore[misc]
+        name: module if isinstance(module, FakeQuantNetwork) else module.network
         for name, module in ((n, getattr(codec, n)) for n in NETWORKS)
     }
     rule = networks["analysis"].rule
     assert rule != "free"
     profile: Profile = rule
     wide: Tensor = codec.synthesis.wide  # type: ignore[assignment]
-    features_exponent = networks["analysis"].exponent(networks["analysis"].outputs[0])
-    latent_weight, latent_exponent = codec.latent.integers()  # type: ignore[operator]
-    latent_unit = latent_exponent.double() + features_exponent
-    row_weight, row_exponent = codec.rows.integers()  # type: ignore[operator]
+    features, fine = (networks["analysis"].exponent(name) for name in networks["analysis"].outputs)
+    latent_weight, latent_exponent, latent_bias = _projection(codec, "latent")
+    detail_weight, detail_exponent, detail_bias = _projection(codec, "detail")
+    row_weight, row_exponent, row_bias = _projection(codec, "rows")
+    detail_row_weight, detail_row_exponent, detail_row_bias = _projection(codec, "detail_rows")
     row_fixed = ROWS_PER_OCTAVE * 2**16
     gains = codec.gains
     hyper_exponent = networks["hyper_analysis"].exponent(networks["hyper_analysis"].outputs[0])
-    finer = torch.zeros(LATENTS)
+    finer = torch.zeros(LATENTS + 4 * DETAILS)
     finer[wide] = 2.0
+    row_gain = gains.log2_scale - gains.log2_step - math.log2(SCALE_MIN)
+    row_gain[:, LATENTS:] += detail_row_bias
     radius, freq = gaussian_tables()
     scales = SCALE_MIN * 2.0 ** (np.arange(64) / ROWS_PER_OCTAVE)
     skip = int(sum(math.erfc(0.5 / (s * math.sqrt(2))) < SKIP_MASS for s in scales))
     model = IntegerModel(
         profile=profile,
         networks={name: network.to_integer() for name, network in networks.items()},
-        latent_weight=latent_weight.round().numpy().astype(np.int8),
-        latent_bias=_int32(codec.latent.projection.bias.double() / torch.exp2(latent_unit)),  # type: ignore[union-attr, operator]
-        latent_shift=(latent_unit + 8).numpy().astype(np.int8),
-        row_weight=row_weight.round().numpy().astype(np.int8),
-        row_scale=_int32(row_fixed * torch.exp2(row_exponent.double())),
-        row_bias=_int32(row_fixed * codec.rows.projection.bias.double()),  # type: ignore[union-attr, operator]
+        latent_weight=latent_weight,
+        latent_bias=_int32(latent_bias / torch.exp2(latent_exponent + features)),
+        latent_shift=(latent_exponent + features + 8).numpy().astype(np.int8),
+        detail_weight=detail_weight,
+        detail_bias=_int32(detail_bias / torch.exp2(detail_exponent + fine)),
+        detail_shift=(detail_exponent + fine + 8).numpy().astype(np.int8),
+        row_weight=row_weight,
+        row_scale=_int32(row_fixed * torch.exp2(row_exponent)),
+        row_bias=_int32(row_fixed * row_bias),
+        detail_row_weight=detail_row_weight,
+        detail_row_scale=_int32(row_fixed * torch.exp2(detail_row_exponent) / 16),
+        magnitude=np.round(16 * np.log2(1.0 + np.arange(128))).astype(np.int8),
         step_knots=_int32(256 * (gains.log2_step + finer)),
-        row_knots=_int32(row_fixed * (gains.log2_scale - gains.log2_step - math.log2(SCALE_MIN)).double()),
+        row_knots=_int32(row_fixed * row_gain),
         hyper_gain_knots=_int32(256 * (gains.log2_hyper_gain + hyper_exponent)),
         hyper_row_knots=_int32(row_fixed * (gains.log2_hyper_scale - math.log2(SCALE_MIN)).double()),
         wide=wide.numpy().astype(np.int16),

@@ -26,7 +26,7 @@ static void check(rans::Status status) {
 class SymbolCoder {
 public:
     SymbolCoder(Array<uint16_t> radius, Array<uint16_t> freq, uint32_t skip) {
-        check(tables_.build(radius.data(), radius.size(), freq.data(), freq.size(), skip));
+        check(tables_.build(memory_, radius.data(), radius.size(), freq.data(), freq.size(), skip));
     }
 
     nb::bytes encode(Array<int32_t> symbols, Array<uint8_t> rows) const {
@@ -65,6 +65,7 @@ public:
     }
 
 private:
+    pocketlic::Memory memory_;  // must outlive the tables
     rans::TableSet tables_;
 };
 

@@ -23,14 +23,14 @@
 //     of m below its leading one. k uniform bits with value u are the entry freq = 2^(16-k), cum = u * 2^(16-k);
 //     0 bits are not coded. |v| is at most 32767; a stream that says otherwise is corrupt.
 //
-// No dependencies, no undefined behaviour on any input, no read beyond the end, no recursion; nothing here throws,
-// except std::bad_alloc in TableSet::build. A built TableSet is immutable: any number of threads may share it.
+// No dependencies, no undefined behaviour on any input, no read beyond the end, no recursion; nothing here throws.
+// A built TableSet is immutable: any number of threads may share it.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <utility>
-#include <vector>
+
+#include "memory.h"
 
 namespace pocketlic::rans {
 
@@ -53,6 +53,7 @@ enum class Status {
     skipped_not_zero,   // a symbol to encode is not 0 but its row is skipped
     truncated,          // the stream ended before the last symbol
     corrupt,            // the stream contradicts itself
+    no_memory,          // for the tables
 };
 
 inline const char* message(Status s) {
@@ -69,6 +70,7 @@ inline const char* message(Status s) {
         case Status::skipped_not_zero: return "a symbol of a skipped row is not 0";
         case Status::truncated: return "the entropy-coded data ends too early";
         case Status::corrupt: return "the entropy-coded data is corrupt";
+        case Status::no_memory: return "out of memory";
     }
     return "unknown status";
 }
@@ -82,8 +84,9 @@ struct Entry {
 class TableSet {
 public:
     // radius: n_rows values; freq: n_freq values, the rows one after another. Replaces what was built before.
-    Status build(const uint16_t* radius, size_t n_rows, const uint16_t* freq, size_t n_freq, uint32_t skip) {
-        rows_.clear();
+    Status build(Memory& memory, const uint16_t* radius, size_t n_rows, const uint16_t* freq, size_t n_freq,
+                 uint32_t skip) {
+        row_count_ = 0;
         if (n_rows < 1 || n_rows > kMaxRows) return Status::bad_row_count;
         if (skip > n_rows) return Status::bad_skip;
         size_t total = 0;
@@ -92,9 +95,9 @@ public:
             total += 2 * size_t{radius[i]} + 2;
         }
         if (total != n_freq) return Status::bad_table_size;
-        entries_.resize(total);
-        lookup_.resize(n_rows * kBuckets);
-        std::vector<Row> rows;
+        if (!entries_.allocate(memory, total) || !lookup_.allocate(memory, n_rows * kBuckets) ||
+            !rows_.allocate(memory, n_rows))
+            return Status::no_memory;
         size_t at = 0;
         for (size_t i = 0; i < n_rows; ++i) {
             const size_t size = 2 * size_t{radius[i]} + 2;
@@ -109,15 +112,15 @@ public:
                     lookup_[i * kBuckets + bucket] = static_cast<uint16_t>(j);
             }
             if (cum != 65536) return Status::bad_sum;
-            rows.push_back({static_cast<uint32_t>(at), radius[i]});
+            rows_[i] = {static_cast<uint32_t>(at), radius[i]};
             at += size;
         }
         skip_ = skip;
-        rows_ = std::move(rows);
+        row_count_ = n_rows;
         return Status::ok;
     }
 
-    size_t row_count() const { return rows_.size(); }
+    size_t row_count() const { return row_count_; }
     uint32_t skip() const { return skip_; }
     int32_t radius(size_t row) const { return rows_[row].radius; }
     const Entry* entries(size_t row) const { return entries_.data() + rows_[row].first; }
@@ -131,9 +134,10 @@ private:
         uint32_t first;  // its first entry in entries_
         int32_t radius;
     };
-    std::vector<Row> rows_;
-    std::vector<Entry> entries_;
-    std::vector<uint16_t> lookup_;
+    Buffer<Row> rows_;
+    Buffer<Entry> entries_;
+    Buffer<uint16_t> lookup_;
+    size_t row_count_ = 0;
     uint32_t skip_ = 0;
 };
 
@@ -249,7 +253,7 @@ public:
     bool begin(uint32_t (&states)[kStates]) {
         if (end_ - at_ < static_cast<ptrdiff_t>(kStateBytes)) return false;
         for (uint32_t& x : states) {
-            x = at_[0] | at_[1] << 8 | at_[2] << 16 | static_cast<uint32_t>(at_[3]) << 24;
+            x = static_cast<uint32_t>(at_[0] | at_[1] << 8 | at_[2] << 16) | static_cast<uint32_t>(at_[3]) << 24;
             at_ += 4;
         }
         return true;
@@ -286,9 +290,10 @@ inline Status decode_one(const TableSet& tables, Reader& in, uint32_t& x, uint32
 }
 
 // Decodes n symbols with the tables rows[0 .. n) into out[0 .. n), which the caller has filled with zeros.
-// The whole of data[0 .. size) must be their stream. On any other status than ok, `out` holds rubbish.
-inline Status decode(const TableSet& tables, const uint8_t* data, size_t size, const uint8_t* rows, size_t n,
-                     int32_t* out) {
+// T holds -32767 .. 32767. The whole of data[0 .. size) must be their stream. On any other status than ok, `out`
+// holds rubbish.
+template <typename T>
+Status decode(const TableSet& tables, const uint8_t* data, size_t size, const uint8_t* rows, size_t n, T* out) {
     // Most rows of a typical picture are skipped, in patterns that no branch predictor learns: so first gather the
     // positions of coded symbols without branching, then decode those, four independent states at a time.
     constexpr size_t kBlock = 1024;
@@ -317,8 +322,10 @@ inline Status decode(const TableSet& tables, const uint8_t* data, size_t size, c
         for (size_t k = 0; k < ready; k += kStates) {
             for (size_t s = 0; s < kStates && k + s < ready; ++s) {
                 const size_t at = position[k + s];
-                const Status status = decode_one(tables, in, x[s], rows[at], out[at]);
+                int32_t symbol;
+                const Status status = decode_one(tables, in, x[s], rows[at], symbol);
                 if (status != Status::ok) return status;
+                out[at] = static_cast<T>(symbol);
             }
         }
         for (size_t k = ready; k < count; ++k) position[k - ready] = position[k];

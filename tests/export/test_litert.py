@@ -8,7 +8,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from pocketlic.export.errors import ExportError
 from pocketlic.export.litert import LiteRTExecutor, require_delegate
-from pocketlic.export.tflite import MAX_SHIFT, to_tflite
+from pocketlic.export.tflite import to_tflite
 from pocketlic.quantization.integer import RULES, IntegerNetwork, Layer, ModelError, Spec
 
 VARIANTS = (("xnnpack", 1), ("xnnpack", 2), ("builtin", 1), ("builtin", 2), ("reference", 1))
@@ -62,7 +62,7 @@ def beside_ties(profile, kind, relu, shifts):
 
     Requantization is monotonic, so kernels that agree on these agree on all.
     """
-    _, remainder, _ = RULES[profile]
+    remainder = RULES[profile][1]
     biases, exponents = [], []
     for shift in shifts:
         ties = (2 * np.arange(-300, 300) + 1) << (shift - 1)
@@ -82,7 +82,7 @@ def beside_ties(profile, kind, relu, shifts):
 @pytest.mark.parametrize("kind", ["pointwise", "depthwise"])
 @pytest.mark.parametrize("relu", [False, True])
 def test_accumulators_next_to_every_tie(profile, kind, relu):
-    network = beside_ties(profile, kind, relu, range(RULES[profile][2], MAX_SHIFT[profile] + 1))
+    network = beside_ties(profile, kind, relu, range(RULES[profile][2], RULES[profile][3] + 1))
     inputs = [np.zeros((2, 3, network.inputs["x"].channels), np.int8)]
     expected = network.run(inputs)
     for kernels, threads in VARIANTS:
@@ -90,11 +90,12 @@ def test_accumulators_next_to_every_tie(profile, kind, relu):
 
 
 def test_the_largest_shift_is_the_largest(profile, monkeypatch):
-    shift = MAX_SHIFT[profile] + 1
+    *others, most = RULES[profile]
+    shift = most + 1
     network = beside_ties(profile, "pointwise", True, [shift])
-    with pytest.raises(ExportError, match=f"shift of {shift} exceeds"):
+    with pytest.raises(ModelError, match=f"shifts {shift}..{shift} outside"):
         to_tflite(network, (2, 3), profile)
-    monkeypatch.setitem(MAX_SHIFT, profile, shift)
+    monkeypatch.setitem(RULES, profile, (*others, shift))
     inputs = [np.zeros((2, 3, 1), np.int8)]
     assert (executor(network, (2, 3), profile)(network, inputs)["y"] != network.run(inputs)["y"]).any()
 

@@ -1,12 +1,15 @@
-"""Random networks that are sound and tie-free, of the shapes that the codec's networks have."""
+"""Random networks, sound and tie-free, of the shapes that the codec's networks have; test pictures."""
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from pocketlic.quantization.integer import (
     RULES,
@@ -87,7 +90,7 @@ class Builder:
         return name
 
     def _convolution(self, kind: Kind, source: str, shape: tuple[int, ...], out: int, relu: bool) -> str:
-        multiple, remainder, least = RULES[self.profile]
+        multiple, remainder, least, most = RULES[self.profile]
         weight = (self.rng.integers(-127 // multiple + 1, 127 // multiple + 1, shape) * multiple).astype(
             np.int8
         )
@@ -95,7 +98,7 @@ class Builder:
         taps = weight.size // out
         # Spread outputs over about +-50, with some saturation; centre what a zero point of -128 shifts.
         spread = np.log2(np.sqrt(taps) * 73 * 60 / 50)
-        shift = np.clip(np.round(spread + self.rng.uniform(-1, 1, out)), least, 15).astype(np.int8)
+        shift = np.clip(np.round(spread + self.rng.uniform(-1, 1, out)), least, most).astype(np.int8)
         mean = weight.astype(np.int64).sum(axes) * (60 if self.specs[source].zero_point else 0)
         bias = (
             self.rng.integers(-20, 20, out) * (1 << shift.astype(np.int64))
@@ -191,3 +194,34 @@ def make() -> SimpleNamespace:
 @pytest.fixture(params=["cpu", "strict"])
 def profile(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@cache
+def texture(height: int, width: int, seed: int = 0, grey: bool = False) -> NDArray[np.uint8]:
+    """A picture with what photographs have: gradients, edges, some noise; uint8 [H, W, 3] or [H, W]."""
+    rng = np.random.default_rng([seed, height, width])
+    y, x = np.mgrid[:height, :width][..., None] / 32.0
+    waves = sum(np.sin(x * a + y * b + c) * d for a, b, c, d in rng.uniform(-2, 2, (6, 4, 3)))
+    edges = 60.0 * (np.sin(x * 0.9 + seed) + np.cos(y * 1.1) > 0.4)
+    picture = 110 + 14 * waves + edges + rng.normal(0, 6, (height, width, 3))
+    picture = picture.mean(2) if grey else picture
+    picture = np.clip(picture, 0, 255).astype(np.uint8)
+    picture.setflags(write=False)
+    return picture
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """The maker of test pictures: (height, width, seed=0, grey=False) -> uint8 array."""
+    return texture
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three small picture files, in a subfolder too."""
+    folder = tmp_path_factory.mktemp("photographs")
+    (folder / "more").mkdir()
+    for i, name in enumerate(("a.png", "b.PNG", "more/c.jpg")):
+        Image.fromarray(texture(80 + 16 * i, 112, i)).save(folder / name)
+    (folder / "notes.txt").write_text("not a picture")
+    return folder

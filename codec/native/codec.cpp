@@ -1,0 +1,667 @@
+// From file to symbols to pixels, and from symbols to a file: SPEC.md, sections 5 and 6.
+//
+//     z                            decoded whole: 1/64 byte a pixel
+//     y                            a band of 64 latent rows at a time; the bands that a row of tiles needs are kept
+//     means, steps, y_hat, planes  a tile of 32 x 64 latents and what it needs around it
+//     synthesis, pixels            parts of a tile, small enough for a processor's cache
+#include <algorithm>
+#include <cstring>
+
+#include "container.h"
+#include "model.h"
+#include "sha256.h"
+
+namespace pocketlic {
+namespace {
+
+constexpr int32_t kTileRows = 32, kTileColumns = 64;  // latents
+constexpr int32_t kPart = 16;                         // latents: what networks compute at a time
+constexpr int32_t kKeptBands = 8;
+constexpr int32_t kRowCells = 16;  // cells of z whose rows are predicted at a time
+
+bool is_anchor(int32_t y, int32_t x, bool second_half) { return ((y + x + (second_half ? 1 : 0)) & 1) == 0; }
+
+// Runs a network, all of whose outputs have one grid, on a region of them, part by part, into `outputs`, which
+// cover it.
+bool run_parts(const Network& network, const Kernels& kernels, Workspace& workspace, int32_t height, int32_t width,
+               const View* inputs, const Region& region, int32_t part, const View* outputs) {
+    for (int32_t y = region.y0; y < region.y1; y += part) {
+        for (int32_t x = region.x0; x < region.x1; x += part) {
+            const Region wanted = {y, x, std::min(y + part, region.y1), std::min(x + part, region.x1)};
+            Region all[kMaxEnds];
+            View made[kMaxEnds];
+            std::fill_n(all, network.output_count, wanted);
+            if (!run(network, kernels, workspace, height, width, inputs, all, made)) return false;
+            for (uint32_t o = 0; o < network.output_count; ++o) {
+                const size_t bytes = static_cast<size_t>(wanted.width()) * static_cast<size_t>(made[o].channels);
+                for (int32_t row = wanted.y0; row < wanted.y1; ++row)
+                    std::memcpy(outputs[o].at(row, x), made[o].at(row, x), bytes);
+            }
+        }
+    }
+    return true;
+}
+
+// One call's state.
+class Decoder {
+public:
+    Decoder(const plic_model& model, uint64_t max_memory, plic_error* error)
+        : memory(max_memory), model_(model), error_(error), workspace_(memory) {}
+
+    Memory memory;
+    Container file;
+
+    plic_status open(const uint8_t* data, size_t size, uint64_t max_pixels) {
+        data_ = data;
+        const plic_status status = read_container(data, size, max_pixels, file, error_);
+        if (status != PLIC_OK) return status;
+        if (std::memcmp(file.info.model_id, model_.id, sizeof file.info.model_id) != 0) {
+            char ids[2][17];
+            for (size_t i = 0; i < 16; ++i) {
+                static constexpr char kDigits[] = "0123456789abcdef";
+                const int shift = i % 2 == 0 ? 4 : 0;
+                ids[0][i] = kDigits[file.info.model_id[i / 2] >> shift & 15];
+                ids[1][i] = kDigits[model_.id[i / 2] >> shift & 15];
+            }
+            ids[0][16] = ids[1][16] = 0;
+            return fail(error_, PLIC_ERROR_MISMATCH, "the file was made by model %s, this decoder has %s", ids[0],
+                        ids[1]);
+        }
+        return prepare();
+    }
+
+    // What follows from file.info.
+    plic_status prepare() {
+        const plic_info& info = file.info;
+        zh_ = static_cast<int32_t>(info.hyper_height);
+        zw_ = static_cast<int32_t>(info.hyper_width);
+        lh_ = static_cast<int32_t>(info.latent_height);
+        lw_ = static_cast<int32_t>(info.latent_width);
+        quality_ = static_cast<int32_t>(info.quality_hundredths);
+        const int32_t cells = model_.rows.outputs;
+        if (!z_.allocate(memory, count(zh_, zw_, model_.hypers)) ||
+            !row_base_.allocate(memory, static_cast<uint64_t>(cells)) ||
+            !step_base_.allocate(memory, static_cast<uint64_t>(model_.latents)) ||
+            !row_acc_.allocate(memory, static_cast<uint64_t>(cells) * kRowCells) ||
+            !row_scratch_.allocate(memory, model_.kernels.scratch(model_.rows)))
+            return no_memory(error_, memory);
+        for (int32_t i = 0; i < cells; ++i)
+            row_base_[static_cast<size_t>(i)] =
+                model_.row_bias[i] + model_.row_knots.at(quality_, i % model_.latents) + (1 << 15);
+        for (int32_t c = 0; c < model_.latents; ++c)
+            step_base_[static_cast<size_t>(c)] =
+                static_cast<int32_t>(std::clamp<int64_t>(model_.step_knots.at(quality_, c), -(1 << 20), 1 << 20));
+        return PLIC_OK;
+    }
+
+    int8_t* z() { return z_.data(); }
+    size_t z_count() const { return z_.size(); }
+
+    plic_status hyper_rows(Buffer<uint8_t>& rows) {
+        if (!rows.allocate(memory, z_.size())) return no_memory(error_, memory);
+        const auto hypers = static_cast<size_t>(model_.hypers);
+        for (size_t c = 0; c < hypers; ++c) {
+            const int64_t row = (model_.hyper_row_knots.at(quality_, static_cast<int32_t>(c)) + (1 << 15)) >> 16;
+            // z is never skipped, whatever its row.
+            rows[c] = static_cast<uint8_t>(std::clamp<int64_t>(row, model_.tables.skip(),
+                                                               static_cast<int64_t>(model_.tables.row_count()) - 1));
+        }
+        for (size_t i = hypers; i < rows.size(); ++i) rows[i] = rows[i - hypers];
+        return PLIC_OK;
+    }
+
+    plic_status decode_z() {
+        Buffer<uint8_t> rows;
+        Buffer<int16_t> symbols;
+        const plic_status status = hyper_rows(rows);
+        if (status != PLIC_OK) return status;
+        if (!symbols.allocate(memory, z_.size())) return no_memory(error_, memory);
+        const rans::Status coded = rans::decode(model_.tables, data_ + file.z.offset, file.z.size, rows.data(),
+                                                rows.size(), symbols.data());
+        if (coded != rans::Status::ok) return damaged(coded);
+        for (size_t i = 0; i < z_.size(); ++i) {
+            if (symbols[i] < -128 || symbols[i] > 127)
+                return fail(error_, PLIC_ERROR_FORMAT, "damaged payload: z outside int8");
+            z_[i] = static_cast<int8_t>(symbols[i]);
+        }
+        return PLIC_OK;
+    }
+
+    int32_t band_rows(int32_t band) const {
+        return std::min(lh_ - band * static_cast<int32_t>(kBandRows), static_cast<int32_t>(kBandRows));
+    }
+
+    // Table rows of a band of latents, [row][column][channel], from z.
+    plic_status latent_rows(int32_t band, Buffer<uint8_t>& rows) {
+        const int32_t channels = model_.latents, height = band_rows(band);
+        if (!rows.reserve(memory, count(std::min(lh_, static_cast<int32_t>(kBandRows)), lw_, channels)))
+            return no_memory(error_, memory);
+        const auto last = static_cast<int64_t>(model_.tables.row_count()) - 1;
+        const auto depth = static_cast<size_t>(channels);
+        for (int32_t y = 0; y < height; y += kLatentsPerHyper) {
+            const int32_t zy = (band * static_cast<int32_t>(kBandRows) + y) / kLatentsPerHyper;
+            for (int32_t x = 0; x < zw_; x += kRowCells) {
+                const int32_t cells = std::min(kRowCells, zw_ - x);
+                model_.kernels.accumulate(model_.rows, z_.data() + index(zy, x, zw_, model_.hypers),
+                                          static_cast<size_t>(cells), row_acc_.data(), row_scratch_.data());
+                const int32_t* acc = row_acc_.data();
+                for (int32_t cell = 0; cell < cells; ++cell) {
+                    for (int32_t k = 0; k < kLatentsPerHyper * kLatentsPerHyper; ++k, acc += depth) {
+                        uint8_t* to = rows.data() + index(y + k / kLatentsPerHyper,
+                                                          (x + cell) * kLatentsPerHyper + k % kLatentsPerHyper, lw_,
+                                                          channels);
+                        const int32_t* scale = model_.row_scale + static_cast<size_t>(k) * depth;
+                        const int64_t* base = row_base_.data() + static_cast<size_t>(k) * depth;
+                        for (size_t c = 0; c < depth; ++c) {
+                            const int64_t row = (int64_t{acc[c]} * scale[c] + base[c]) >> 16;
+                            to[c] = static_cast<uint8_t>(std::clamp<int64_t>(row, 0, last));
+                        }
+                    }
+                }
+            }
+        }
+        return PLIC_OK;
+    }
+
+    size_t band_count(int32_t band) const { return static_cast<size_t>(count(band_rows(band), lw_, model_.latents)); }
+
+    // Symbols of a band into out[0 .. band_count), which holds zeros.
+    template <typename T>
+    plic_status decode_band(int32_t band, T* out) {
+        const plic_status status = latent_rows(band, rows_);
+        if (status != PLIC_OK) return status;
+        const Section& section = file.y[band];
+        const rans::Status coded = rans::decode(model_.tables, data_ + section.offset, section.size, rows_.data(),
+                                                band_count(band), out);
+        return coded == rans::Status::ok ? PLIC_OK : damaged(coded);
+    }
+
+    // Decodes rows first .. first + rows - 1. Their pixels go to out, `stride` bytes from row to row; or, without
+    // `out`, strip by strip to the sink.
+    plic_status decode_pixels(int32_t first, int32_t rows, uint8_t* out, size_t stride, plic_row_sink* sink,
+                              void* user) {
+        const plic_info& info = file.info;
+        const int32_t end = first + rows, latent_end = (end + kLatent - 1) / kLatent;
+        const size_t row_bytes = static_cast<size_t>(info.width) * info.components;
+        Buffer<uint8_t> strip;
+        if (out == nullptr &&
+            !strip.allocate(memory, uint64_t{row_bytes} * static_cast<uint64_t>(
+                                                              std::min(rows, kTileRows * kLatent))))
+            return no_memory(error_, memory);
+        for (int32_t top = first / kLatent; top < latent_end; top += kTileRows) {
+            const int32_t bottom = std::min(top + kTileRows, latent_end);
+            const int32_t from = std::max(first, top * kLatent), to = std::min(end, bottom * kLatent);
+            uint8_t* const target =
+                out != nullptr ? out + static_cast<size_t>(from - first) * stride : strip.data();
+            for (int32_t left = 0; left * kLatent < static_cast<int32_t>(info.width); left += kTileColumns) {
+                const int32_t columns = (static_cast<int32_t>(info.width) + kLatent - 1) / kLatent;
+                const Region tile = {top, left, bottom, std::min(left + kTileColumns, columns)};
+                const plic_status status =
+                    decode_tile(tile, from, to, target, out != nullptr ? stride : row_bytes);
+                if (status != PLIC_OK) return status;
+            }
+            if (out == nullptr &&
+                sink(user, static_cast<uint32_t>(from), static_cast<uint32_t>(to - from), target) != 0)
+                return fail(error_, PLIC_ERROR_STOPPED, "stopped by the receiver of rows");
+        }
+        return PLIC_OK;
+    }
+
+private:
+    static uint64_t count(int32_t height, int32_t width, int32_t channels) {
+        return static_cast<uint64_t>(height) * static_cast<uint64_t>(width) * static_cast<uint64_t>(channels);
+    }
+    static size_t index(int32_t y, int32_t x, int32_t width, int32_t channels) {
+        return (static_cast<size_t>(y) * static_cast<size_t>(width) + static_cast<size_t>(x)) *
+               static_cast<size_t>(channels);
+    }
+
+    plic_status damaged(rans::Status status) {
+        return fail(error_, PLIC_ERROR_FORMAT, "damaged payload: %s", rans::message(status));
+    }
+
+    // Makes sure that the bands of these latent rows are at hand.
+    plic_status require_bands(int32_t y0, int32_t y1) {
+        const int32_t size = kBandRows, first = y0 / size, last = (y1 - 1) / size;
+        if (last - first >= kKeptBands)
+            return fail(error_, PLIC_ERROR_MODEL, "not a Pocketlic model: its networks see too far");
+        for (int32_t band = first; band <= last; ++band) {
+            Band* free = nullptr;
+            bool found = false;
+            for (Band& b : bands_) {
+                found = found || b.number == band;
+                if (b.number < first || b.number > last) {
+                    // One that has memory is better than one that needs it.
+                    if (free == nullptr || b.symbols.size() > free->symbols.size()) free = &b;
+                }
+            }
+            if (found) continue;
+            free->number = -1;
+            const uint64_t n = count(std::min(lh_, size), lw_, model_.latents);
+            if (free->symbols.size() > 0) std::memset(free->symbols.data(), 0, free->symbols.size() * sizeof(int16_t));
+            if (!free->symbols.reserve(memory, n)) return no_memory(error_, memory);
+            const plic_status status = decode_band(band, free->symbols.data());
+            if (status != PLIC_OK) return status;
+            free->number = band;
+        }
+        return PLIC_OK;
+    }
+
+    // Symbols of all channels at one latent.
+    const int16_t* symbols(int32_t y, int32_t x) const {
+        const Band* band = bands_;
+        while (band->number != y / static_cast<int32_t>(kBandRows)) ++band;
+        return band->symbols.data() + index(y % static_cast<int32_t>(kBandRows), x, lw_, model_.latents);
+    }
+
+    bool view(Buffer<int8_t>& buffer, const Region& region, int32_t channels, View& to) {
+        if (!buffer.reserve(memory, count(region.height(), region.width(), channels))) return false;
+        to = {buffer.data(), region, channels};
+        return true;
+    }
+
+    int32_t step(int8_t log2_step, size_t channel) const {
+        const int32_t finer = std::clamp<int32_t>(log2_step, -64, 64);
+        return model_.steps[std::clamp(step_base_[channel] + 8 * finer, 0, kMaxExponent)];
+    }
+
+    // floor(y_hat / 2^bits + 1/2), clamped
+    static int32_t coarse(int32_t y_hat, uint8_t bits) {
+        return std::clamp((y_hat + ((1 << bits) >> 1)) >> bits, -128, 127);
+    }
+
+    // Rows from .. to - 1 of the picture, as far as they lie in a tile of latents; target is row `from`.
+    plic_status decode_tile(const Region& tile, int32_t from, int32_t to, uint8_t* target, size_t stride) {
+        const Network& synthesis = model_.networks[kSynthesis];
+        const Network& context = model_.networks[kContext];
+        const Network& hyper = model_.networks[kHyperSynthesis];
+        const int32_t latents = model_.latents;
+        const auto channels = static_cast<size_t>(latents);
+        const Region pixels = tile.scaled(kLatent, 1);
+
+        // What the tile needs: planes in `around`; for those, features and anchors in `wide`.
+        Region regions[kMaxTensors];
+        plan(synthesis, lh_, lw_, &pixels, regions);
+        Region around = regions[0];
+        around.join(tile);
+        plan(context, lh_, lw_, &around, regions);
+        Region wide = around;
+        wide.join(regions[0]);
+        wide.join(regions[1]);
+        const plic_status status = require_bands(wide.y0, wide.y1);
+        if (status != PLIC_OK) return status;
+
+        View made[3], anchors, means, planes;
+        const int32_t features = hyper.tensors[hyper.outputs[0]].spec.channels;
+        if (!view(features_, wide, features, made[0]) || !view(means_, wide, latents, made[1]) ||
+            !view(log2_steps_, wide, latents, made[2]) || !view(anchors_, wide, latents, anchors) ||
+            !view(context_, around, latents, means) ||
+            !view(planes_, around, latents + model_.wide_count, planes))
+            return no_memory(error_, memory);
+        const View z = {z_.data(), {0, 0, zh_, zw_}, model_.hypers};
+        if (!run_parts(hyper, model_.kernels, workspace_, zh_, zw_, &z, wide, kPart, made))
+            return no_memory(error_, memory);
+
+        for (int32_t y = wide.y0; y < wide.y1; ++y) {
+            for (int32_t x = wide.x0; x < wide.x1; ++x) {
+                const int16_t* symbol = symbols(y, x);
+                const int8_t *mean = made[1].at(y, x), *log2_step = made[2].at(y, x);
+                int8_t* anchor = anchors.at(y, x);
+                // One half of the channels are anchors here, the others 0.
+                const size_t half = channels / 2;
+                const bool first_half = is_anchor(y, x, false);
+                const size_t begin = first_half ? 0 : half, end = first_half ? half : channels;
+                std::memset(anchor, 0, channels);
+                for (size_t c = begin; c < end; ++c) {
+                    const uint8_t bits = model_.fine_bits[c];
+                    int32_t y_hat = mean[c] * (1 << bits);
+                    if (symbol[c] != 0) y_hat += symbol[c] * step(log2_step[c], c);
+                    anchor[c] = static_cast<int8_t>(coarse(y_hat, bits));
+                }
+            }
+        }
+        const View inputs[2] = {made[0], anchors};
+        if (!run_parts(context, model_.kernels, workspace_, lh_, lw_, inputs, around, kPart, &means))
+            return no_memory(error_, memory);
+
+        for (int32_t y = around.y0; y < around.y1; ++y) {
+            for (int32_t x = around.x0; x < around.x1; ++x) {
+                const int16_t* symbol = symbols(y, x);
+                const int8_t* mean[2] = {made[1].at(y, x), means.at(y, x)};
+                const int8_t* log2_step = made[2].at(y, x);
+                int8_t* plane = planes.at(y, x);
+                int32_t next = 0;
+                for (size_t c = 0; c < channels; ++c) {
+                    const uint8_t bits = model_.fine_bits[c];
+                    const bool anchor = is_anchor(y, x, c >= channels / 2);
+                    int32_t y_hat = mean[anchor ? 0 : 1][c] * (1 << bits);
+                    if (symbol[c] != 0) y_hat += symbol[c] * step(log2_step[c], c);
+                    const int32_t value = coarse(y_hat, bits);
+                    plane[c] = static_cast<int8_t>(value);
+                    if (bits > 0)
+                        plane[latents + next++] = static_cast<int8_t>(std::clamp(y_hat - 4 * value, -128, 127));
+                }
+            }
+        }
+        return synthesise(tile, planes, from, to, target, stride);
+    }
+
+    plic_status synthesise(const Region& tile, const View& planes, int32_t from, int32_t to, uint8_t* target,
+                           size_t stride) {
+        const auto width = static_cast<int32_t>(file.info.width);
+        const size_t components = file.info.components;
+        for (int32_t y = tile.y0; y < tile.y1; y += kPart) {
+            for (int32_t x = tile.x0; x < tile.x1; x += kPart) {
+                const Region part = {y, x, std::min(y + kPart, tile.y1), std::min(x + kPart, tile.x1)};
+                const Region wanted = part.scaled(kLatent, 1);
+                View rgb;
+                if (!run(model_.networks[kSynthesis], model_.kernels, workspace_, lh_, lw_, &planes, &wanted, &rgb))
+                    return no_memory(error_, memory);
+                const int32_t right = std::min(wanted.x1, width);
+                for (int32_t row = std::max(wanted.y0, from); row < std::min(wanted.y1, to); ++row) {
+                    const int8_t* in = rgb.at(row, wanted.x0);
+                    uint8_t* out = target + static_cast<size_t>(row - from) * stride +
+                                   static_cast<size_t>(wanted.x0) * components;
+                    const auto n = static_cast<size_t>(right - wanted.x0);
+                    if (components == 3) {
+                        for (size_t i = 0; i < 3 * n; ++i) out[i] = static_cast<uint8_t>(in[i] + 128);
+                    } else {
+                        for (size_t i = 0; i < n; ++i, in += 3)
+                            out[i] = static_cast<uint8_t>((in[0] + 2 * in[1] + in[2] + 4 * 128 + 2) >> 2);
+                    }
+                }
+            }
+        }
+        return PLIC_OK;
+    }
+
+    struct Band {
+        int32_t number = -1;
+        Buffer<int16_t> symbols;
+    };
+
+    const plic_model& model_;
+    plic_error* error_;
+    const uint8_t* data_ = nullptr;
+    int32_t zh_ = 0, zw_ = 0, lh_ = 0, lw_ = 0, quality_ = 0;
+    Buffer<int8_t> z_;
+    Buffer<int64_t> row_base_;   // what is added to the scaled accumulators
+    Buffer<int32_t> step_base_;  // what quality says about each channel's step
+    Buffer<int32_t> row_acc_;
+    Buffer<uint8_t> row_scratch_, rows_;
+    Band bands_[kKeptBands];
+    Buffer<int8_t> features_, means_, log2_steps_, anchors_, context_, planes_;
+    Workspace workspace_;
+};
+
+uint64_t max_pixels(const plic_limits* limits) {
+    return limits != nullptr ? limits->max_pixels : PLIC_DEFAULT_MAX_PIXELS;
+}
+uint64_t max_memory(const plic_limits* limits) {
+    return limits != nullptr ? limits->max_memory : PLIC_DEFAULT_MAX_MEMORY;
+}
+
+}  // namespace
+}  // namespace pocketlic
+
+using namespace pocketlic;
+
+plic_status plic_decode_symbols(const plic_model* model, const uint8_t* data, size_t size, const plic_limits* limits,
+                                int8_t* z, size_t z_count, int32_t* y, size_t y_count, plic_error* error) {
+    if (model == nullptr || z == nullptr || y == nullptr)
+        return fail(error, PLIC_ERROR_ARGUMENT, "no model, or nowhere to put symbols");
+    Decoder decoder(*model, max_memory(limits), error);
+    plic_status status = decoder.open(data, size, max_pixels(limits));
+    if (status == PLIC_OK) status = decoder.decode_z();
+    if (status != PLIC_OK) return status;
+    const plic_info& info = decoder.file.info;
+    const uint64_t wanted = uint64_t{info.latent_height} * info.latent_width * static_cast<uint64_t>(model->latents);
+    if (z_count < decoder.z_count() || y_count < wanted)
+        return fail(error, PLIC_ERROR_ARGUMENT, "the arrays for symbols are too small");
+    std::memcpy(z, decoder.z(), decoder.z_count());
+    std::memset(y, 0, static_cast<size_t>(wanted) * sizeof *y);
+    for (uint32_t band = 0; band < info.bands && status == PLIC_OK; ++band) {
+        status = decoder.decode_band(static_cast<int32_t>(band), y);
+        y += decoder.band_count(static_cast<int32_t>(band));
+    }
+    return status;
+}
+
+plic_status plic_decode(const plic_model* model, const uint8_t* data, size_t size, const plic_limits* limits,
+                        uint8_t* pixels, size_t stride, plic_error* error) {
+    if (model == nullptr || pixels == nullptr)
+        return fail(error, PLIC_ERROR_ARGUMENT, "no model, or nowhere to put pixels");
+    Decoder decoder(*model, max_memory(limits), error);
+    plic_status status = decoder.open(data, size, max_pixels(limits));
+    const plic_info& info = decoder.file.info;
+    if (status == PLIC_OK && stride < static_cast<size_t>(info.width) * info.components)
+        return fail(error, PLIC_ERROR_ARGUMENT, "a stride below the width");
+    if (status == PLIC_OK) status = decoder.decode_z();
+    if (status == PLIC_OK)
+        status = decoder.decode_pixels(0, static_cast<int32_t>(info.height), pixels, stride, nullptr, nullptr);
+    return status;
+}
+
+plic_status plic_decode_rows(const plic_model* model, const uint8_t* data, size_t size, const plic_limits* limits,
+                             uint32_t first, uint32_t count, plic_row_sink* sink, void* user, plic_error* error) {
+    if (model == nullptr || sink == nullptr)
+        return fail(error, PLIC_ERROR_ARGUMENT, "no model, or no receiver of rows");
+    Decoder decoder(*model, max_memory(limits), error);
+    plic_status status = decoder.open(data, size, max_pixels(limits));
+    if (status != PLIC_OK) return status;
+    if (first > decoder.file.info.height || count > decoder.file.info.height - first)
+        return fail(error, PLIC_ERROR_ARGUMENT, "rows beyond the picture");
+    status = decoder.decode_z();
+    if (status == PLIC_OK && count > 0)
+        status = decoder.decode_pixels(static_cast<int32_t>(first), static_cast<int32_t>(count), nullptr, 0, sink,
+                                       user);
+    return status;
+}
+
+plic_status plic_hash(const plic_model* model, const uint8_t* data, size_t size, const plic_limits* limits,
+                      plic_hashes* hashes, plic_error* error) {
+    if (model == nullptr || hashes == nullptr)
+        return fail(error, PLIC_ERROR_ARGUMENT, "no model, or nowhere to put hashes");
+    Decoder decoder(*model, max_memory(limits), error);
+    plic_status status = decoder.open(data, size, max_pixels(limits));
+    if (status == PLIC_OK) status = decoder.decode_z();
+    if (status != PLIC_OK) return status;
+    const plic_info& info = decoder.file.info;
+    Sha256 hash;
+    hash.update(reinterpret_cast<const uint8_t*>(decoder.z()), decoder.z_count());
+    Buffer<int16_t> symbols;
+    for (uint32_t b = 0; b < info.bands && status == PLIC_OK; ++b) {
+        const auto band = static_cast<int32_t>(b);
+        const size_t n = decoder.band_count(band);
+        if (!symbols.allocate(decoder.memory, n)) return no_memory(error, decoder.memory);
+        status = decoder.decode_band(band, symbols.data());
+        for (size_t i = 0; status == PLIC_OK && i < n;) {
+            uint8_t bytes[1024];
+            size_t filled = 0;
+            for (; i < n && filled < sizeof bytes; ++i) {
+                const auto v = static_cast<uint16_t>(symbols[i]);
+                bytes[filled++] = static_cast<uint8_t>(v);
+                bytes[filled++] = static_cast<uint8_t>(v >> 8);
+            }
+            hash.update(bytes, filled);
+        }
+    }
+    symbols.reset();
+    hash.finish(hashes->symbols);
+    struct Rows {
+        Sha256 hash;
+        size_t bytes;
+    } rows;
+    rows.bytes = static_cast<size_t>(info.width) * info.components;
+    const auto update = [](void* user, uint32_t, uint32_t n, const uint8_t* pixels) {
+        auto* to = static_cast<Rows*>(user);
+        to->hash.update(pixels, n * to->bytes);
+        return 0;
+    };
+    if (status == PLIC_OK)
+        status = decoder.decode_pixels(0, static_cast<int32_t>(info.height), nullptr, 0, update, &rows);
+    rows.hash.finish(hashes->pixels);
+    hashes->memory = decoder.memory.peak();
+    return status;
+}
+
+plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, const plic_limits* limits,
+                                const int8_t* z, size_t z_count, const int32_t* y, size_t y_count, uint8_t** file,
+                                size_t* file_size, plic_error* error) {
+    if (model == nullptr || info == nullptr || z == nullptr || y == nullptr || file == nullptr ||
+        file_size == nullptr)
+        return fail(error, PLIC_ERROR_ARGUMENT, "no model, no symbols, or nowhere to put the file");
+    *file = nullptr;
+    *file_size = 0;
+    if (info->width < 1 || info->width > kMaxSide || info->height < 1 || info->height > kMaxSide ||
+        (info->components != 1 && info->components != 3) || info->quality_hundredths > kQualities)
+        return fail(error, PLIC_ERROR_ARGUMENT, "size, components or quality are out of range");
+    if (uint64_t{info->width} * info->height > max_pixels(limits))
+        return fail(error, PLIC_ERROR_LIMIT, "the picture exceeds the limit on pixels");
+    Decoder coder(*model, max_memory(limits), error);
+    plic_info& to = coder.file.info;
+    std::memset(&to, 0, sizeof to);
+    to.width = info->width;
+    to.height = info->height;
+    to.components = info->components;
+    to.quality_hundredths = info->quality_hundredths;
+    std::memcpy(to.model_id, model->id, sizeof to.model_id);
+    describe_grids(to);
+    plic_status status = coder.prepare();
+    if (status != PLIC_OK) return status;
+    if (z_count != coder.z_count() ||
+        y_count != uint64_t{to.latent_height} * to.latent_width * static_cast<uint64_t>(model->latents))
+        return fail(error, PLIC_ERROR_ARGUMENT, "the number of symbols does not fit the picture");
+    std::memcpy(coder.z(), z, z_count);
+
+    // A section is written at the end of `section`; `out` grows by what it took.
+    Buffer<uint8_t> rows, section, out, more;
+    const size_t least = ContainerWriter::kHeaderBytes;
+    if (!out.allocate(coder.memory, least)) return no_memory(error, coder.memory);
+    ContainerWriter start(out.data(), least);
+    start.header(to);
+    size_t size = start.size();
+    Buffer<int32_t> widened;
+    for (int32_t part = -1; part < static_cast<int32_t>(to.bands); ++part) {
+        status = part < 0 ? coder.hyper_rows(rows) : coder.latent_rows(part, rows);
+        if (status != PLIC_OK) return status;
+        const size_t n = part < 0 ? z_count : coder.band_count(part);
+        const int32_t* symbols = y;
+        if (part < 0) {
+            if (!widened.allocate(coder.memory, n)) return no_memory(error, coder.memory);
+            for (size_t i = 0; i < n; ++i) widened[i] = z[i];
+            symbols = widened.data();
+        }
+        if (!section.reserve(coder.memory, rans::kStateBytes + uint64_t{6} * n))
+            return no_memory(error, coder.memory);
+        uint8_t *end = section.data() + section.size(), *begin = end;
+        const rans::Status coded = rans::encode(model->tables, symbols, rows.data(), n, end, &begin);
+        if (coded != rans::Status::ok) return fail(error, PLIC_ERROR_ARGUMENT, "%s", rans::message(coded));
+        if (part >= 0) y += n;
+        const auto payload = static_cast<size_t>(end - begin);
+        if (!more.allocate(coder.memory, uint64_t{size} + payload + ContainerWriter::kSectionBytes))
+            return no_memory(error, coder.memory);
+        std::memcpy(more.data(), out.data(), size);
+        ContainerWriter writer(more.data() + size, payload + ContainerWriter::kSectionBytes);
+        writer.section(begin, payload);
+        size += writer.size();
+        if (!out.allocate(coder.memory, size)) return no_memory(error, coder.memory);
+        std::memcpy(out.data(), more.data(), size);
+        more.reset();
+    }
+    *file = static_cast<uint8_t*>(std::malloc(size));
+    if (*file == nullptr) return fail(error, PLIC_ERROR_MEMORY, "out of memory");
+    std::memcpy(*file, out.data(), size);
+    *file_size = size;
+    return PLIC_OK;
+}
+
+void plic_release(uint8_t* file) { std::free(file); }
+
+static const Network* find_network(const plic_model* model, const char* name) {
+    for (const Network& network : model->networks)
+        if (std::strcmp(network.name, name) == 0) return &network;
+    return nullptr;
+}
+
+// Whether a network runs on inputs of that size.
+static plic_status fits(const Network* network, uint32_t height, uint32_t width, plic_error* error) {
+    if (network == nullptr) return fail(error, PLIC_ERROR_ARGUMENT, "the model has no such network");
+    if (height < 1 || height > 65536 || width < 1 || width > 65536)
+        return fail(error, PLIC_ERROR_ARGUMENT, "the inputs' size is outside 1x1 to 65536x65536");
+    for (uint32_t t = 0; t < network->tensor_count(); ++t) {
+        const auto d = static_cast<uint32_t>(network->tensors[t].denominator);
+        if (height % d != 0 || width % d != 0)
+            return fail(error, PLIC_ERROR_ARGUMENT, "%s: the inputs' size must be a multiple of %u", network->name, d);
+    }
+    return PLIC_OK;
+}
+
+static Region whole(const Tensor& t, uint32_t height, uint32_t width) {
+    return {0, 0, static_cast<int32_t>(height) / t.denominator * t.numerator,
+            static_cast<int32_t>(width) / t.denominator * t.numerator};
+}
+
+plic_status plic_network(const plic_model* model, const char* name, uint32_t height, uint32_t width,
+                         plic_tensor* tensors, uint32_t* count, uint32_t* inputs, plic_error* error) {
+    if (model == nullptr || name == nullptr || tensors == nullptr || count == nullptr || inputs == nullptr)
+        return fail(error, PLIC_ERROR_ARGUMENT, "no model or name, or nowhere to put the answer");
+    const Network* network = find_network(model, name);
+    const plic_status status = fits(network, height, width, error);
+    if (status != PLIC_OK) return status;
+    const uint32_t room = *count;
+    *inputs = network->input_count;
+    *count = network->input_count + network->output_count;
+    for (uint32_t i = 0; i < *count && i < room; ++i) {
+        const Tensor& t = network->tensors[i < *inputs ? i : network->outputs[i - *inputs]];
+        const Region r = whole(t, height, width);
+        tensors[i] = {t.name, static_cast<uint32_t>(r.y1), static_cast<uint32_t>(r.x1),
+                      static_cast<uint32_t>(t.spec.channels)};
+    }
+    return PLIC_OK;
+}
+
+plic_status plic_run(const plic_model* model, const char* name, uint32_t height, uint32_t width, uint32_t tile,
+                     const int8_t* const* inputs, int8_t* const* outputs, const plic_limits* limits,
+                     plic_error* error) {
+    if (model == nullptr || name == nullptr || inputs == nullptr || outputs == nullptr)
+        return fail(error, PLIC_ERROR_ARGUMENT, "no model, name, inputs or outputs");
+    const Network* network = find_network(model, name);
+    const plic_status status = fits(network, height, width, error);
+    if (status != PLIC_OK) return status;
+    int32_t align = 1;
+    for (uint32_t t = 0; t < network->tensor_count(); ++t) align = std::max(align, network->tensors[t].denominator);
+    const auto h = static_cast<int32_t>(height), w = static_cast<int32_t>(width);
+    int32_t step = tile > 0 && tile < 65536 ? static_cast<int32_t>(tile) : std::max(h, w);
+    if (tile > 0)
+        for (uint32_t t = 0; t < network->tensor_count(); ++t)
+            if (step % network->tensors[t].denominator != 0)
+                return fail(error, PLIC_ERROR_ARGUMENT, "%s: a tile must be a multiple of %d", name,
+                            static_cast<int>(align));
+    Memory memory(max_memory(limits));
+    Workspace workspace(memory);
+    View in[kMaxEnds], made[kMaxEnds];
+    for (uint32_t i = 0; i < network->input_count; ++i)
+        // Inputs are only read.
+        in[i] = {const_cast<int8_t*>(inputs[i]), {0, 0, h, w}, network->tensors[i].spec.channels};
+    for (int32_t y = 0; y < h; y += step) {
+        for (int32_t x = 0; x < w; x += step) {
+            const Region part = {y, x, std::min(y + step, h), std::min(x + step, w)};
+            Region wanted[kMaxEnds];
+            for (uint32_t o = 0; o < network->output_count; ++o) {
+                const Tensor& t = network->tensors[network->outputs[o]];
+                wanted[o] = part.scaled(t.numerator, t.denominator);
+            }
+            if (!run(*network, model->kernels, workspace, h, w, in, wanted, made)) return no_memory(error, memory);
+            for (uint32_t o = 0; o < network->output_count; ++o) {
+                const View to = {outputs[o], whole(network->tensors[network->outputs[o]], height, width),
+                                 made[o].channels};
+                const Region& r = wanted[o];
+                for (int32_t row = r.y0; row < r.y1; ++row)
+                    std::memcpy(to.at(row, r.x0), made[o].at(row, r.x0),
+                                static_cast<size_t>(r.width()) * static_cast<size_t>(to.channels));
+            }
+        }
+    }
+    return PLIC_OK;
+}

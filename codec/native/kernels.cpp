@@ -1,0 +1,155 @@
+#include "kernels.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace pocketlic {
+namespace {
+
+// What compilers inline into functions for better processors, where they vectorise it anew.
+#if defined(__GNUC__)
+#define POCKETLIC_INLINE inline __attribute__((always_inline))
+#else
+#define POCKETLIC_INLINE inline
+#endif
+
+constexpr int32_t padded(int32_t channels) { return (channels + kBlock - 1) / kBlock * kBlock; }
+
+// >> of a negative number rounds down: C++20 says so and no compiler has ever done otherwise.
+POCKETLIC_INLINE int8_t requantize(int32_t acc, int32_t shift, int32_t zero, int32_t low) {
+    const int32_t y = ((acc + (1 << (shift - 1))) >> shift) + zero;
+    return static_cast<int8_t>(std::clamp(y, low, 127));
+}
+
+bool always() { return true; }
+
+// ---------------------------------------------------------------------------------------------------- portable
+
+// Weights int16 [block][input][16].
+bool pack_portable(Arena& arena, const int8_t* weight, const int32_t* bias, int32_t zero_in, Pointwise& to) {
+    const int32_t outputs = padded(to.outputs);
+    auto* w = arena.make<int16_t>(static_cast<uint64_t>(outputs) * static_cast<uint64_t>(to.inputs));
+    auto* b = arena.make<int32_t>(static_cast<uint64_t>(outputs));
+    if (w == nullptr || b == nullptr) return false;
+    for (int32_t o = 0; o < to.outputs; ++o) {
+        int32_t sum = 0;
+        for (int32_t i = 0; i < to.inputs; ++i) {
+            const int8_t v = weight[static_cast<size_t>(o) * static_cast<size_t>(to.inputs) + static_cast<size_t>(i)];
+            sum += v;
+            w[(static_cast<size_t>(o / kBlock) * static_cast<size_t>(to.inputs) + static_cast<size_t>(i)) * kBlock +
+              static_cast<size_t>(o % kBlock)] = v;
+        }
+        b[o] = bias[o] - zero_in * sum;
+    }
+    to.weight = w;
+    to.bias = b;
+    return true;
+}
+
+size_t no_scratch(const Pointwise&) { return 0; }
+
+// kPixels pixels by one block of outputs, whose accumulators stay in registers.
+template <size_t kPixels>
+POCKETLIC_INLINE void accumulate_block(const int16_t* w, const int32_t* bias, const int8_t* x, size_t inputs,
+                                       int32_t (&acc)[kPixels][kBlock]) {
+    for (size_t p = 0; p < kPixels; ++p)
+        for (size_t j = 0; j < kBlock; ++j) acc[p][j] = bias[j];
+    for (size_t i = 0; i < inputs; ++i, w += kBlock) {
+        for (size_t p = 0; p < kPixels; ++p) {
+            const int16_t v = x[p * inputs + i];
+            for (size_t j = 0; j < kBlock; ++j) acc[p][j] += v * w[j];
+        }
+    }
+}
+
+template <size_t kPixels, typename Store>
+POCKETLIC_INLINE void pointwise_portable(const Pointwise& c, const int8_t* x, size_t pixels, Store store) {
+    const auto inputs = static_cast<size_t>(c.inputs), outputs = static_cast<size_t>(c.outputs);
+    const auto* weight = static_cast<const int16_t*>(c.weight);
+    for (size_t o = 0; o < outputs; o += kBlock, weight += inputs * kBlock) {
+        const size_t n = std::min<size_t>(kBlock, outputs - o);
+        size_t p = 0;
+        for (; p + kPixels <= pixels; p += kPixels) {
+            int32_t acc[kPixels][kBlock];
+            accumulate_block<kPixels>(weight, c.bias + o, x + p * inputs, inputs, acc);
+            for (size_t q = 0; q < kPixels; ++q) store(acc[q], p + q, o, n);
+        }
+        for (; p < pixels; ++p) {
+            int32_t acc[1][kBlock];
+            accumulate_block<1>(weight, c.bias + o, x + p * inputs, inputs, acc);
+            store(acc[0], p, o, n);
+        }
+    }
+}
+
+template <size_t kPixels>
+POCKETLIC_INLINE void pointwise_body(const Pointwise& c, const int8_t* x, size_t pixels, int8_t* y) {
+    pointwise_portable<kPixels>(c, x, pixels, [&c, y](const int32_t* acc, size_t pixel, size_t o, size_t n) {
+        int8_t out[kBlock];
+        for (size_t j = 0; j < kBlock; ++j) out[j] = requantize(acc[j], c.shift[o + j], c.zero, c.low);
+        std::memcpy(y + pixel * static_cast<size_t>(c.outputs) + o, out, n);
+    });
+}
+
+void pointwise_plain(const Pointwise& c, const int8_t* x, size_t pixels, int8_t* y, void*) {
+    pointwise_body<2>(c, x, pixels, y);
+}
+
+void accumulate_plain(const Pointwise& c, const int8_t* x, size_t pixels, int32_t* y, void*) {
+    pointwise_portable<2>(c, x, pixels, [&c, y](const int32_t* acc, size_t pixel, size_t o, size_t n) {
+        std::memcpy(y + pixel * static_cast<size_t>(c.outputs) + o, acc, n * sizeof(int32_t));
+    });
+}
+
+POCKETLIC_INLINE void depthwise_body(const Depthwise& c, const int8_t* const* rows, int32_t x0, int32_t width,
+                                     int32_t first, int32_t end, int8_t* y, int32_t* acc) {
+    const auto channels = static_cast<size_t>(c.channels);
+    const int32_t half = c.kernel / 2;
+    const auto zero_in = static_cast<int16_t>(c.zero_in);
+    for (int32_t column = first; column < end; ++column, y += channels) {
+        std::memcpy(acc, c.bias, channels * sizeof *acc);
+        for (int32_t dy = 0; dy < c.kernel; ++dy) {
+            if (rows[dy] == nullptr) continue;
+            for (int32_t dx = std::max(0, half - column); dx < std::min(c.kernel, width + half - column); ++dx) {
+                const int8_t* x = rows[dy] + static_cast<size_t>(column + dx - half - x0) * channels;
+                const int16_t* w = c.weight + static_cast<size_t>(dy * c.kernel + dx) * channels;
+                for (size_t j = 0; j < channels; ++j)
+                    acc[j] += static_cast<int16_t>(x[j] - zero_in) * w[j];
+            }
+        }
+        for (size_t j = 0; j < channels; ++j) y[j] = requantize(acc[j], c.shift[j], c.zero, c.low);
+    }
+}
+
+void depthwise_plain(const Depthwise& c, const int8_t* const* rows, int32_t x0, int32_t width, int32_t first,
+                     int32_t end, int8_t* y, int32_t* acc) {
+    depthwise_body(c, rows, x0, width, first, end, y, acc);
+}
+
+POCKETLIC_INLINE void add_body(const int8_t* a, const int8_t* b, int32_t offset, int32_t low, size_t count,
+                               int8_t* y) {
+    const auto offset16 = static_cast<int16_t>(offset), low16 = static_cast<int16_t>(low);
+    for (size_t i = 0; i < count; ++i) {
+        const auto sum = static_cast<int16_t>(a[i] + b[i] + offset16);
+        y[i] = static_cast<int8_t>(std::clamp<int16_t>(sum, low16, 127));
+    }
+}
+
+void add_plain(const int8_t* a, const int8_t* b, int32_t offset, int32_t low, size_t count, int8_t* y) {
+    add_body(a, b, offset, low, count, y);
+}
+
+constexpr Kernels kPortable = {"portable",      always,           pack_portable,   no_scratch,
+                               pointwise_plain, accumulate_plain, depthwise_plain, add_plain};
+
+constexpr const Kernels* kAll[] = {&kPortable};
+
+}  // namespace
+
+const Kernels* kernels(size_t index) {
+    for (const Kernels* k : kAll)
+        if (k->supported() && index-- == 0) return k;
+    return nullptr;
+}
+
+}  // namespace pocketlic

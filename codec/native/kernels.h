@@ -1,0 +1,52 @@
+// The loops that take the time. Each set of kernels computes the same integers; "portable" defines them.
+//
+// Activations are int8 [pixel][channel]. What SPEC.md writes as bias + sum(weight * (x - zero point)) is computed as
+// (bias - zero point * sum(weight)) + sum(weight * x): the same in 32 bits, and the first term is made once.
+#pragma once
+
+#include "memory.h"
+
+namespace pocketlic {
+
+// Output channels are worked on in blocks of 16; arrays below are padded with zeros to a whole block.
+constexpr int32_t kBlock = 16;
+
+struct Pointwise {
+    int32_t inputs = 0, outputs = 0;
+    const void* weight = nullptr;    // as the kernels' pack() lays it out
+    const int32_t* bias = nullptr;   // with the correction above
+    const int32_t* shift = nullptr;  // 1 .. 30
+    int32_t zero = 0, low = -128;    // y = clamp(((acc + 2^(shift-1)) >> shift) + zero, low, 127)
+};
+
+struct Depthwise {
+    int32_t channels = 0, kernel = 0;
+    const int16_t* weight = nullptr;  // [kernel][kernel][channels]
+    const int32_t* bias = nullptr;    // as in the model
+    const int32_t* shift = nullptr;
+    int32_t zero_in = 0, zero = 0, low = -128;
+};
+
+struct Kernels {
+    const char* name;
+    bool (*supported)();
+    // Lays out int8 [outputs][inputs] weights and returns the bias with its correction; null without memory.
+    bool (*pack)(Arena& arena, const int8_t* weight, const int32_t* bias, int32_t zero_in, Pointwise& to);
+    // Bytes that `pointwise` needs at `scratch`.
+    size_t (*scratch)(const Pointwise&);
+    void (*pointwise)(const Pointwise&, const int8_t* x, size_t pixels, int8_t* y, void* scratch);
+    // The accumulators themselves, int32 [pixels][outputs].
+    void (*accumulate)(const Pointwise&, const int8_t* x, size_t pixels, int32_t* y, void* scratch);
+    // One row of outputs. rows[dy]: the input row, or null above and below the picture. Input and output pixels are
+    // numbered in the picture, of `width` pixels; rows[dy] points at pixel `x0`; outputs are first .. end - 1.
+    // acc: room for `channels` values.
+    void (*depthwise)(const Depthwise&, const int8_t* const* rows, int32_t x0, int32_t width, int32_t first,
+                      int32_t end, int8_t* y, int32_t* acc);
+    // y = clamp(a + b + offset, low, 127)
+    void (*add)(const int8_t* a, const int8_t* b, int32_t offset, int32_t low, size_t count, int8_t* y);
+};
+
+// Those this machine can run, fastest first; null behind the last.
+const Kernels* kernels(size_t index);
+
+}  // namespace pocketlic

@@ -1,0 +1,63 @@
+// A model file, checked and laid out for decoding. SPEC.md, section 3.
+#pragma once
+
+#include "network.h"
+#include "plic.h"
+#include "rans.h"
+
+namespace pocketlic {
+
+// Fills *error, if there is one, and returns the status.
+#if defined(__GNUC__)
+__attribute__((format(printf, 3, 4)))
+#endif
+plic_status fail(plic_error* error, plic_status status, const char* format, ...);
+
+// What an allocation that answered null means.
+plic_status no_memory(plic_error* error, const Memory& memory);
+
+enum NetworkIndex { kAnalysis, kHyperAnalysis, kHyperSynthesis, kContext, kSynthesis, kNetworks };
+extern const char* const kNetworkNames[kNetworks];
+
+constexpr int32_t kStride = 64;        // pixels per cell of z; pictures are padded to a multiple
+constexpr int32_t kLatent = 16;        // pixels per cell of y
+constexpr int32_t kLatentsPerHyper = kStride / kLatent;
+constexpr int32_t kMaxExponent = 14 * 256;  // of a step, in 2^-8 octaves
+constexpr int32_t kQualities = 10000;
+
+// Values of each channel at several qualities, which are evenly spaced.
+struct Knots {
+    const int32_t* values = nullptr;  // [count][channels]
+    int32_t count = 0, channels = 0;
+    // At a quality in hundredths, rounded down.
+    int64_t at(int32_t quality, int32_t channel) const {
+        const int32_t spacing = kQualities / (count - 1);
+        const int32_t index = quality / spacing < count - 2 ? quality / spacing : count - 2;
+        const int64_t part = quality - index * spacing;
+        const int32_t* low = values + static_cast<size_t>(index) * static_cast<size_t>(channels) + channel;
+        const int64_t sum = int64_t{low[0]} * (spacing - part) + int64_t{low[channels]} * part;
+        return sum >= 0 ? sum / spacing : -((-sum + spacing - 1) / spacing);
+    }
+};
+
+}  // namespace pocketlic
+
+struct plic_model {
+    explicit plic_model(const pocketlic::Kernels& k) : arena(memory), kernels(k) {}
+    pocketlic::Memory memory;
+    pocketlic::Arena arena;
+    const pocketlic::Kernels& kernels;
+    uint8_t id[32] = {};
+    const char* profile = "";
+    pocketlic::Network networks[pocketlic::kNetworks] = {};
+    int32_t latents = 0, hypers = 0;  // channels of y and z
+    pocketlic::Pointwise rows;        // z -> accumulators of the row predictor
+    const int32_t* row_scale = nullptr;
+    const int32_t* row_bias = nullptr;
+    pocketlic::Knots step_knots, row_knots, hyper_row_knots;
+    const int32_t* steps = nullptr;  // [kMaxExponent + 1]: 2^(i/256), rounded, from the table exp2
+    const uint16_t* wide = nullptr;  // ascending
+    int32_t wide_count = 0;
+    const uint8_t* fine_bits = nullptr;  // [latents]: 2 for wide channels, 0 for others
+    pocketlic::rans::TableSet tables;
+};

@@ -1,0 +1,344 @@
+"""The codecs that are compared, behind one interface: a picture and a setting to the bytes of a file and back.
+
+Each is a small frozen dataclass that can be sent to another process; what is costly to make (the networks under
+LiteRT) is made once per process, when first used. Everything runs on one thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module, resources
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import AvifImagePlugin, Image, features
+
+from ..codec._native import SymbolCoder
+from ..codec.codec import Codec, reference
+from ..codec.errors import PlicError
+from ..codec.image import read_picture
+from ..export.litert import LiteRTExecutor
+from ..quantization.integer import IntegerModel, Profile, load_model
+
+Pixels = NDArray[np.uint8]
+
+STREAM_SLACK_BYTES = 64
+"""Container and coder state of a file: what real bytes may exceed the estimated entropy by, beside 1 %."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture to be coded: the name of its file without the suffix, and uint8 [H, W, 3] RGB."""
+
+    name: str
+    pixels: Pixels
+
+
+class ImageCodec(Protocol):
+    """A codec with one quality setting."""
+
+    @property
+    def name(self) -> str:
+        """Short, unique in a run, fit for a file name."""
+
+    @property
+    def suffix(self) -> str:
+        """Of its files, with the dot."""
+
+    @property
+    def settings(self) -> tuple[float, ...]:
+        """The qualities of its curve."""
+
+    @property
+    def encodes(self) -> bool:
+        """Whether `encode` really encodes, and does not look up a file that was made before."""
+
+    @property
+    def identity(self) -> str:
+        """Changes whenever the codec may give other files or other pixels: versions, options, model."""
+
+    def encode(self, source: Source, setting: float) -> bytes:
+        """The file. PlicError, with one line, when that is impossible."""
+
+    def decode(self, data: bytes) -> Pixels:
+        """uint8 [H, W, 3] RGB."""
+
+
+def read_source(path: Path) -> Source:
+    """Read a picture; grey becomes RGB, so that one set of metrics fits all. PlicError when it cannot be read."""
+    pixels = read_picture(path).pixels
+    return Source(path.stem, pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2))
+
+
+# Whatever can change a file or a decoded pixel of ours.
+_CODE = ("codec.codec", "codec.format", "codec._native", "quantization.integer", "export.litert", "export.tflite")
+
+
+@cache
+def code_version() -> str:
+    """SHA-256, hexadecimal, of the parts of this package that determine its files and pixels."""
+    digest = hashlib.sha256()
+    for name in _CODE:
+        file = import_module(f"pocketlic.{name}").__file__
+        assert file is not None
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _model(path: Path) -> IntegerModel:
+    return load_model(path)
+
+
+@cache
+def _executor(path: Path) -> LiteRTExecutor:
+    return LiteRTExecutor.from_model(_model(path), "xnnpack", threads=1)
+
+
+def shipped_path(profile: Profile) -> Path:
+    """The file of the model that comes with the package."""
+    return Path(str(resources.files("pocketlic.models") / "weights" / f"pocketlic-{profile}.safetensors"))
+
+
+@dataclass(frozen=True)
+class Pocketlic:
+    """Our codec with the integer model in a file, run by LiteRT with XNNPACK."""
+
+    model: Path
+    settings: tuple[float, ...] = (0, 10, 25, 40, 55, 70, 85, 95, 100)
+    name: str = "pocketlic"
+    suffix: str = ".plic"
+    encodes: bool = True
+
+    @property
+    def identity(self) -> str:
+        """Model and code."""
+        return f"model {_model(self.model).model_id}, code {code_version()}"
+
+    def encode(self, source: Source, setting: float) -> bytes:
+        """A `.plic` file."""
+        return self._codec().encode(source.pixels, setting)
+
+    def decode(self, data: bytes) -> Pixels:
+        """Pixels by LiteRT."""
+        return self._codec().decode(data)
+
+    def entropy_bits(self, source: Source, setting: float) -> float:
+        """Bits that the symbols of a picture should take by the model's own tables."""
+        codec, meter = self._codec(), MeteringCoder(_model(self.model))
+        codec.coder = meter
+        codec.encode(source.pixels, setting)
+        return meter.bits
+
+    def reference(self, source: Source, setting: float) -> tuple[bytes, Pixels]:
+        """The file that the NumPy reference writes, and its pixels. Takes seconds per megapixel."""
+        codec = Codec(_model(self.model), reference)
+        data = codec.encode(source.pixels, setting)
+        return data, codec.decode(data)
+
+    def _codec(self) -> Codec:
+        return Codec(_model(self.model), _executor(self.model))
+
+
+class MeteringCoder(SymbolCoder):
+    """Adds up the information of the symbols it encodes, in `bits`, by the frequencies of their tables."""
+
+    def __init__(self, model: IntegerModel) -> None:
+        super().__init__(model.table_radius, model.table_freq, model.skip)
+        self.bits = 0.0
+        self.skip = model.skip
+        self.radius = model.table_radius.astype(np.int64)
+        self.offset = np.concatenate([[0], np.cumsum(2 * self.radius + 2)[:-1]])
+        self.cost = 16 - np.log2(model.table_freq.astype(np.float64))
+
+    def encode(self, symbols: NDArray[np.int32], rows: NDArray[np.uint8]) -> bytes:
+        """As `SymbolCoder.encode`."""
+        coded = rows >= self.skip
+        row, value = rows[coded].astype(np.int64), symbols[coded].astype(np.int64)
+        radius = self.radius[row]
+        escaped = np.abs(value) > radius
+        index = np.where(escaped, 2 * radius + 1, value + radius)
+        self.bits += float(self.cost[self.offset[row] + index].sum())
+        # An escape names the length of the excess in 4 bits, then the excess: `native/rans.h`.
+        excess = 2 * (np.abs(value) - radius - 1) + (value < 0) + 1
+        self.bits += float((4 + np.floor(np.log2(excess[escaped]))).sum())
+        return super().encode(symbols, rows)
+
+
+def entropy_met(file_bytes: int, bits: float) -> bool:
+    """Whether a file is within 1 % of its estimated entropy, plus a constant for container and coder state."""
+    return abs(8 * file_bytes - bits) <= 0.01 * bits + 8 * STREAM_SLACK_BYTES
+
+
+def require_pictures(folder: Path) -> list[Path]:
+    """The picture files of a folder, sorted. PlicError when there are none, or two that share a name."""
+    if not folder.is_dir():
+        raise PlicError(f"{folder} is not a folder")
+    suffixes = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm"}
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file())
+    if not paths:
+        raise PlicError(f"{folder} has no pictures")
+    stems = [p.stem for p in paths]
+    twice = next((s for s in stems if stems.count(s) > 1), None)
+    if twice is not None:
+        raise PlicError(f"{folder} has two pictures named {twice}")
+    return paths
+
+
+@dataclass(frozen=True)
+class Pillow:
+    """A codec that Pillow, or a plugin of it, writes and reads.
+
+    format: Pillow's name. options: what `Image.save` gets beside the quality. plugin: the package that brings the
+    format, if not Pillow itself. features: names of Pillow's libraries behind it, whose versions matter.
+    """
+
+    name: str
+    format: str
+    suffix: str
+    settings: tuple[float, ...]
+    options: Mapping[str, object] = field(default_factory=dict)
+    plugin: str = ""
+    feature: str = ""
+    encodes: bool = True
+
+    @property
+    def identity(self) -> str:
+        """Versions and options."""
+        library = f"{self.plugin} {version(self.plugin)}" if self.plugin else f"{features.version(self.feature)}"
+        return f"Pillow {version('pillow')}, {library}, {self.format}, {dict(self.options)!r}"
+
+    def encode(self, source: Source, setting: float) -> bytes:
+        """A file of the format."""
+        _register(self.plugin)
+        buffer = BytesIO()
+        Image.fromarray(source.pixels).save(buffer, self.format, quality=round(setting), **self.options)
+        return buffer.getvalue()
+
+    def decode(self, data: bytes) -> Pixels:
+        """Pixels by Pillow."""
+        _register(self.plugin)
+        with Image.open(BytesIO(data), formats=[self.format]) as image:
+            return np.asarray(image.convert("RGB"))
+
+
+@cache
+def _register(plugin: str) -> None:
+    """Make Pillow know a plugin's format; one thread, in Pillow's own formats too."""
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    if plugin == "pillow-heif":
+        import_module("pillow_heif").register_heif_opener(decode_threads=1)
+    elif plugin == "pillow-jxl-plugin":
+        import_module("pillow_jxl.JpegXLImagePlugin").DECODE_THREADS = 0
+
+
+_LOSSY = (5, 10, 20, 30, 45, 60, 75, 85, 92, 97)
+
+PILLOW_CODECS = (
+    Pillow("jpeg", "JPEG", ".jpg", _LOSSY, {"optimize": True}, feature="libjpeg_turbo"),
+    Pillow("jpeg-444", "JPEG", ".jpg", _LOSSY, {"optimize": True, "subsampling": 0}, feature="libjpeg_turbo"),
+    Pillow("webp", "WEBP", ".webp", (0, *_LOSSY), {"method": 6}, feature="webp"),
+    Pillow("avif", "AVIF", ".avif", _LOSSY, {"max_threads": 1}, feature="avif"),
+    Pillow("avif-444", "AVIF", ".avif", _LOSSY, {"max_threads": 1, "subsampling": "4:4:4"}, feature="avif"),
+    Pillow("jxl", "JXL", ".jxl", _LOSSY, {"num_threads": 0}, "pillow-jxl-plugin"),
+    Pillow("heic", "HEIF", ".heic", _LOSSY, {"enc_params": {"x265:pools": "none"}}, "pillow-heif"),
+)
+"""Defaults of each where nothing is said: JPEG, WebP, AVIF and HEIC in 4:2:0, JPEG XL in XYB."""
+
+
+@dataclass(frozen=True)
+class VvcStreams:
+    """VVC pictures coded before: raw streams `NAME_qpQP.266`, one frame of BT.709 limited-range 10-bit 4:2:0 each.
+
+    FFmpeg's decoder, by PyAV. Chroma is centred between its four samples of luma and upsampled bicubically.
+    """
+
+    folder: Path
+    name: str = "vvc"
+    suffix: str = ".266"
+    encodes: bool = False
+
+    @property
+    def settings(self) -> tuple[float, ...]:
+        """The QPs that there are streams of, from the coarsest on."""
+        qps = {int(m[1]) for p in self.folder.glob("*_qp*.266") if (m := re.search(r"_qp(\d+)$", p.stem))}
+        if not qps:
+            raise PlicError(f"{self.folder} has no streams NAME_qpQP.266")
+        return tuple(sorted(qps, reverse=True))
+
+    @property
+    def identity(self) -> str:
+        """Decoder, and the streams by name and size."""
+        streams = [(p.name, p.stat().st_size) for p in sorted(self.folder.glob("*.266"))]
+        return f"PyAV {version('av')}, streams {hashlib.sha256(repr(streams).encode()).hexdigest()}"
+
+    def encode(self, source: Source, setting: float) -> bytes:
+        """The stream of a picture."""
+        path = self.folder / f"{source.name}_qp{setting:g}.266"
+        if not path.is_file():
+            raise PlicError(f"there is no stream {path}")
+        return path.read_bytes()
+
+    def decode(self, data: bytes) -> Pixels:
+        """Pixels of the first frame."""
+        import av
+
+        with av.open(BytesIO(data), format="vvc") as container:
+            container.streams.video[0].codec_context.thread_count = 1
+            frame = next(container.decode(video=0))
+        if frame.format.name != "yuv420p10le":
+            raise PlicError(f"the stream holds {frame.format.name}, not yuv420p10le")
+        height, width = frame.height, frame.width
+        luma, *chroma = (_plane(plane) for plane in frame.planes)
+        y = (luma[:height, :width] - 64) / 876
+        cb, cr = (
+            (np.asarray(Image.fromarray(c).resize((width, height), Image.Resampling.BICUBIC)) - 512) / 896 for c in chroma
+        )
+        rgb = np.stack([y + 1.5748 * cr, y - (0.2126 * 1.5748 * cr + 0.0722 * 1.8556 * cb) / 0.7152, y + 1.8556 * cb], 2)
+        return np.clip(np.round(255 * rgb), 0, 255).astype(np.uint8)
+
+
+def _plane(plane: Any) -> NDArray[np.float32]:
+    rows = np.frombuffer(plane, np.uint16).reshape(plane.height, plane.line_size // 2)
+    return rows[:, : plane.width].astype(np.float32)
+
+
+def parse_codecs(
+    names: str, qualities: str, profile: Profile, model: Path | None, vvc: Path | None
+) -> list[ImageCodec]:
+    """The codecs that a command line names. PlicError for a name or a quality that does not exist."""
+    try:
+        settings = tuple(dict.fromkeys(float(q) for q in qualities.split(",")))
+    except ValueError:
+        raise PlicError(f"qualities are numbers separated by commas, not {qualities!r}") from None
+    if not all(0 <= q <= 100 for q in settings):
+        raise PlicError(f"qualities go from 0 to 100, unlike {qualities!r}")
+    codecs: list[ImageCodec] = [Pocketlic(model or shipped_path(profile), settings), *PILLOW_CODECS]
+    if vvc is not None:
+        codecs.append(VvcStreams(vvc))
+    known = {codec.name: codec for codec in codecs}
+    wanted = list(known) if names == "all" else names.split(",")
+    if vvc is not None and "vvc" not in wanted:
+        wanted.append("vvc")
+    unknown = [n for n in wanted if n not in known]
+    if unknown:
+        needs = ": name the folder of its streams with --vvc" if unknown[0] == "vvc" else ""
+        raise PlicError(f"there is no codec {unknown[0]!r}{needs or '; there are ' + ', '.join(known)}")
+    for name in wanted:
+        _require(getattr(known[name], "plugin", ""))
+    return [known[n] for n in dict.fromkeys(wanted)]
+
+
+def _require(plugin: str) -> None:
+    try:
+        _register(plugin)
+    except ImportError:
+        raise PlicError(f"this needs the package {plugin}: pip install 'pocketlic[profile]'") from None

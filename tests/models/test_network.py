@@ -1,0 +1,87 @@
+"""The float codec and its entropy model, and what float and integer code must agree on."""
+
+import numpy as np
+import pytest
+import torch
+
+from pocketlic.codec import codec as reference
+from pocketlic.models import entropy, network
+
+torch.set_num_threads(1)
+
+
+def test_tables_are_distributions():
+    radius, freq = entropy.gaussian_tables()
+    assert (radius.dtype, freq.dtype, radius.shape) == (np.uint16, np.uint16, (entropy.ROWS,))
+    rows = np.split(freq.astype(np.int64), np.cumsum(2 * radius.astype(np.int64) + 2)[:-1])
+    for row, r in zip(rows, radius, strict=True):
+        assert len(row) == 2 * r + 2
+        assert row.sum() == 65536
+        assert row.min() >= 1
+        body = row[:-1]
+        np.testing.assert_array_equal(body, body[::-1])
+        assert body[r] >= body.max() - 2
+
+
+@pytest.mark.parametrize("row", [0, 9, 21, 40, 63])
+def test_coding_a_gaussian_with_its_table_costs_its_entropy(row):
+    """Against gaussian_bits, which training minimises; the excess is what quantizing the table costs."""
+    radius, freq = entropy.gaussian_tables()
+    start = int((2 * radius[:row].astype(np.int64) + 2).sum())
+    r = int(radius[row])
+    symbols = torch.arange(-r, r + 1.0)
+    ideal = entropy.gaussian_bits(symbols, torch.tensor(float(row)))
+    mass = torch.exp2(-ideal)
+    assert mass.sum() == pytest.approx(1, abs=1e-3)
+    cost = 16 - np.log2(freq[start : start + 2 * r + 1].astype(np.float64))
+    assert (mass.numpy() * (cost - ideal.numpy())).sum() == pytest.approx(0, abs=0.012)
+
+
+def test_rows_are_log_spaced_scales():
+    scale = torch.tensor([entropy.SCALE_MIN, entropy.SCALE_MAX, 1e-9, 1e9])
+    assert entropy.row_from_log2_scale(scale.log2()).tolist() == pytest.approx([0, 63, 0, 63], abs=1e-3)
+
+
+def test_checkerboards_agree():
+    ours = network.anchor_mask(5, 6)[0].permute(1, 2, 0).numpy()
+    theirs = reference.anchor_mask(5, 6, network.LATENTS)
+    np.testing.assert_array_equal(ours, theirs)
+    assert theirs[0, 0, 0]
+    assert not theirs[0, 1, 0]
+    assert theirs[0, 0, 63]
+    assert not theirs[0, 0, 64]
+
+
+@pytest.mark.parametrize("quality", [0, 3.07, 10, 49.99, 50, 99.5, 100])
+def test_knots_are_interpolated_alike(quality):
+    rng = np.random.default_rng(0)
+    knots = rng.integers(-5000, 5000, (network.KNOTS, 7)).astype(np.int32)
+    floats = network.Gains.at(torch.from_numpy(knots).double(), torch.tensor([quality], dtype=torch.float64))
+    integers = reference.interpolate(knots, round(100 * quality))
+    difference = floats[0, :, 0, 0].numpy() - integers
+    assert (difference > -1e-6).all()
+    assert (difference < 1).all()
+
+
+def test_forward_pass_at_odd_sizes_and_each_quality():
+    torch.manual_seed(0)
+    codec = network.Codec().eval()
+    image = network.pad_to_stride(torch.rand(2, 3, 65, 40))
+    assert image.shape == (2, 3, 128, 64)
+    assert (image[:, :, 65:] == image[:, :, 64:65]).all()
+    with torch.no_grad():
+        low, high = (codec(image, torch.tensor([q, q])) for q in (5.0, 95.0))
+        again = codec(image, torch.tensor([95.0, 95.0]))
+    assert low.reconstruction.shape == image.shape
+    assert low.latent_bits.shape == low.hyper_bits.shape == (2,)
+    assert (low.latent_bits < high.latent_bits).all()
+    assert torch.equal(high.reconstruction, again.reconstruction)  # nothing is random when not training
+
+
+def test_every_parameter_is_trained():
+    torch.manual_seed(0)
+    codec = network.Codec()
+    coded = codec(torch.rand(1, 3, 64, 128), torch.tensor([55.0]))
+    (coded.reconstruction.square().mean() + coded.latent_bits.sum() + coded.hyper_bits.sum()).backward()
+    assert [name for name, p in codec.named_parameters() if p.grad is None] == []
+    assert all(p.grad.isfinite().all() for p in codec.parameters())

@@ -1,0 +1,263 @@
+"""Fake quantization is the integer network, sample by sample; preparing a codec keeps what it computes."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from pocketlic.codec.codec import Codec as IntegerCodec
+from pocketlic.models.data import Photographs
+from pocketlic.models.layers import Add, Pointwise
+from pocketlic.models.network import DETAILS, LATENTS, Codec
+from pocketlic.models.train import TrainOptions
+from pocketlic.quantization.fake import FakeQuantNetwork, trace, weight_exponents
+from pocketlic.quantization.integer import NETWORKS, RULES, ModelError, load_model
+from pocketlic.quantization.qat import (
+    load_float,
+    prepare,
+    qat,
+    rescale_latents,
+    rescale_pixels,
+    save_float,
+    to_integer_model,
+)
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def photographs(photo_folder):
+    return Photographs(photo_folder, 64, 2)
+
+
+def random_codec(seed=0):
+    """Random weights, with biases and gains that are not what initialization makes them."""
+    torch.manual_seed(seed)
+    codec = Codec()
+    with torch.no_grad():
+        for name, p in codec.named_parameters():
+            if name.endswith("bias") or name.startswith("gains"):
+                p.add_(torch.randn_like(p) * 0.05)
+    return codec
+
+
+@pytest.fixture(scope="module")
+def prepared(photographs):
+    """profile -> a random codec, prepared."""
+    return {rule: prepare(random_codec(), rule, photographs, batches=2) for rule in RULES}
+
+
+def network_of(codec, name):
+    module = getattr(codec, name)
+    return module if isinstance(module, FakeQuantNetwork) else module.network
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_forward_equals_the_integers(prepared, profile, name):
+    fake = network_of(prepared[profile], name).eval()
+    network = fake.to_integer()
+    rng = np.random.default_rng(0)
+    for reach, (height, width) in ((128, (16, 16)), (20, (16, 32)), (3, (32, 16))):
+        integers = [
+            rng.integers(-reach, reach, (height, width, s.channels)).astype(np.int8)
+            for s in network.inputs.values()
+        ]
+        floats = [
+            torch.from_numpy((x.astype(np.float32) - s.zero_point) * 2.0**s.exponent).permute(2, 0, 1)[None]
+            for x, s in zip(integers, network.inputs.values(), strict=True)
+        ]
+        with torch.no_grad():
+            results = fake(*floats)
+        results = results if isinstance(results, tuple) else (results,)
+        expected = network.run(integers)
+        for key, result in zip(network.outputs, results, strict=True):
+            spec = network.specs[key]
+            ours = result[0].permute(1, 2, 0).numpy() / 2.0**spec.exponent + spec.zero_point
+            np.testing.assert_array_equal(ours, expected[key])
+            assert len(np.unique(expected[key])) > 3
+
+
+def test_inputs_off_the_grid_are_rounded_and_clamped(prepared):
+    fake = network_of(prepared["cpu"], "synthesis")
+    exponent, name = fake.exponent("y_hat"), "y_hat"
+    x = torch.tensor([-1000.0, -0.5, 0.49, 0.5, 1.5, 1000.0]) * 2.0**exponent
+    assert (fake._fake(name, x, exponent) / 2.0**exponent).tolist() == [-128, 0, 0, 1, 2, 127]
+
+
+def test_gradients_reach_weights_but_not_through_clamps(prepared):
+    fake = copy.deepcopy(network_of(prepared["cpu"], "hyper_analysis"))
+    x = torch.full((2, 1, LATENTS, 4, 4), 0.25, requires_grad=True)
+    fake(*x).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in fake.parameters())
+    assert x.grad.abs().sum() > 0
+    far = torch.full((2, 1, LATENTS, 4, 4), 1e6, requires_grad=True)
+    fake(*far).square().sum().backward()
+    assert far.grad.abs().sum() == 0
+
+
+def test_weights_obey_the_rule_and_err_little(prepared, profile):
+    multiple, remainder, least, most = RULES[profile]
+    for name in NETWORKS:
+        for layer in network_of(prepared[profile], name).to_integer().layers:
+            if layer.weight is None:
+                continue
+            assert not (layer.weight % multiple).any()
+            assert (layer.bias % (2 * remainder) == remainder).all()
+            assert least <= layer.shift.min() <= layer.shift.max() <= most
+            assert np.abs(layer.weight.astype(int)).max() >= 64  # the levels are made use of
+
+
+def test_weight_exponents_err_least():
+    torch.manual_seed(0)
+    weight = torch.randn(30, 50) * torch.exp2(torch.arange(-15.0, 15.0))[:, None]
+    for multiple in (1, 2, 4):
+        chosen = weight_exponents(weight, multiple)
+        bound = 127 // multiple
+
+        def error(exponent, multiple=multiple, bound=bound):
+            unit = multiple * torch.exp2(exponent)[:, None]
+            return ((weight / unit).round().clamp(-bound, bound) * unit - weight).square().sum(1)
+
+        for other in (-2, -1, 1, 2):
+            assert (error(chosen) <= error(chosen + other) * 1.000001).all()
+
+
+def test_tracing_refuses_what_has_no_twin():
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = Pointwise(2, 2)
+
+        def forward(self, x):
+            return self.inner(x) * 2
+
+    with pytest.raises(TypeError, match=r"models\.layers only"):
+        trace(Scaled())
+
+
+def test_tensors_that_meet_in_a_sum_share_a_scale():
+    class Sum(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.add = Pointwise(2, 3), Pointwise(2, 3), Add(relu=True)
+
+        def forward(self, x):
+            return self.add(self.left(x), self.right(x))
+
+    torch.manual_seed(0)
+    fake = FakeQuantNetwork("sum", Sum(), "cpu", {"x": -5})
+    fake.calibrate([(torch.rand(1, 2, 4, 4),)])
+    assert fake.exponent("left") == fake.exponent("right") == fake.exponent("add") != fake.exponent("x")
+    assert fake.zero_points == {"x": 0, "left": 0, "right": 0, "add": -128}
+    restored = FakeQuantNetwork("sum", Sum(), "cpu", {"x": -5})
+    restored.calibrate([(torch.rand(1, 2, 4, 4) * 50,)])
+    restored.load_state_dict(fake.state_dict())
+    assert restored.exponents == fake.exponents
+    np.testing.assert_array_equal(restored.to_integer().layers[0].weight, fake.to_integer().layers[0].weight)
+
+
+@torch.no_grad()
+def test_rescaling_keeps_the_function():
+    codec = random_codec().eval()
+    other = copy.deepcopy(codec)
+    octaves = torch.randint(-3, 4, (LATENTS + DETAILS,)).float()
+    rescale_latents(other, octaves[:LATENTS], octaves[LATENTS:])
+    image, quality = torch.rand(2, 3, 64, 128), torch.tensor([20.0, 90.0])
+    for a, b in zip(codec(image, quality), other(image, quality), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+    assert not torch.equal(codec.latent.weight, other.latent.weight)
+
+    shifted = copy.deepcopy(codec)
+    rescale_pixels(shifted)
+    for a, b in zip(shifted.analysis((image * 255 - 128) / 256), codec.analysis(image - 0.5), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+    latents = torch.randn(2, 1, LATENTS, 4, 4)
+    pixels = shifted.synthesis(*latents) * 256 + 128
+    torch.testing.assert_close(pixels, (codec.synthesis(*latents) + 0.5) * 255, atol=0.02, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_preparing_changes_no_more_than_rounding_does(prepared, photographs):
+    """With free weights, whose rounding is finest, the networks' outputs stay close to the float ones."""
+    plain = random_codec().eval()
+    free = prepare(random_codec(), "free", photographs, batches=2).eval()
+    image, quality = photographs(5).float() / 255, torch.tensor([70.0, 100.0])
+    ours, theirs = free(image, quality), plain(image, quality)
+    assert ours.reconstruction.shape == image.shape
+    errors = {
+        rule: (codec.eval()(image, quality).reconstruction - theirs.reconstruction).square().mean()
+        for rule, codec in {**prepared, "free": free}.items()
+    }
+    assert errors["free"] < 0.02 * theirs.reconstruction.var()
+    assert errors["free"] < errors["strict"]
+    torch.testing.assert_close(ours.latent_bits, theirs.latent_bits, rtol=0.05, atol=20)
+    with pytest.raises(ValueError, match="no integer twin"):
+        free.hyper_analysis.to_integer()
+
+
+def test_integer_model_of_a_random_codec_codes_pictures(prepared, profile, picture):
+    model = to_integer_model(prepared[profile], {"note": "random"})
+    assert model.profile == profile
+    assert model.notes == {"note": "random"}
+    assert 0 < model.skip < 10
+    codec = IntegerCodec(model)
+    pixels = picture(40, 70)
+    data = codec.encode(pixels, 60)
+    decoded = codec.decode(data)
+    assert (decoded.shape, decoded.dtype) == (pixels.shape, np.uint8)
+
+
+@torch.no_grad()
+def test_integer_codec_computes_what_the_fake_quantized_one_does(prepared, picture):
+    """Same picture, same quality: the reconstructions differ by what a few latents at ties make."""
+    codec = prepared["cpu"].eval()
+    integers = IntegerCodec(to_integer_model(codec, {}))
+    pixels = picture(128, 128)
+    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    for quality in (30.0, 80.0):
+        coded = codec(image, torch.tensor([quality]))
+        expected = (coded.reconstruction[0].permute(1, 2, 0) * 255).clamp(0, 255)
+        data = integers.encode(pixels, quality)
+        difference = np.abs(integers.decode(data) - expected.numpy())
+        assert np.median(difference) <= 1
+        assert difference.mean() < 1.5
+        bits = float(coded.latent_bits + coded.hyper_bits)
+        assert 8 * len(data) == pytest.approx(bits, rel=0.05, abs=64 * 8)
+
+
+def test_float_weights_round_trip_and_foreign_files(tmp_path):
+    codec = random_codec()
+    save_float(codec, tmp_path / "w.safetensors", {"steps": "0"})
+    again = load_float(tmp_path / "w.safetensors")
+    for name, value in codec.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+    torch.save({"average": codec.state_dict()}, tmp_path / "last.pt")
+    assert torch.equal(load_float(tmp_path / "last.pt").latent.weight, codec.latent.weight)
+    torch.save({"other": 1}, tmp_path / "other.pt")
+    for name, content in (("x.pt", b""), ("y.pt", b"no"), ("z.safetensors", b"no"), ("other.pt", None)):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelError, match="does not hold the weights"):
+            load_float(tmp_path / name)
+    with pytest.raises(OSError, match="none"):
+        load_float(tmp_path / "none.pt")
+
+
+def test_qat_trains_resumes_and_writes_the_integers(photo_folder, tmp_path):
+    save_float(random_codec(), tmp_path / "float.safetensors", {})
+    options = TrainOptions(
+        photo_folder, tmp_path / "qat", steps=3, batch=2, crop=64, muon_lr=0.002, adam_lr=2e-4, warmup=2,
+        threads=1, bf16=False, seed=1,
+    )  # fmt: skip
+    last = qat(options, tmp_path / "float.safetensors", "strict")
+    model = load_model(options.out / "model.safetensors")
+    assert (model.profile, model.notes["qat_steps"]) == ("strict", "3")
+    before = torch.load(last, weights_only=True)["codec"]
+    qat(options, tmp_path / "float.safetensors", "strict")  # nothing left to do: the same
+    assert load_model(options.out / "model.safetensors").model_id == model.model_id
+    after = torch.load(last, weights_only=True)["codec"]
+    assert all(torch.equal(before[k], after[k]) for k in before if isinstance(before[k], torch.Tensor))
+    assert sorted(p.name for p in options.out.iterdir() if p.is_file()) == [
+        "last.pt", "log.csv", "model.safetensors", "stable.pt",
+    ]  # fmt: skip

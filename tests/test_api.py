@@ -1,0 +1,78 @@
+"""`pocketlic.encode` and `pocketlic.decode`: the promise of the package's first lines."""
+
+import doctest
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import pocketlic
+from pocketlic.codec import format as plic
+
+
+def test_the_example_in_the_docstring_is_true():
+    assert doctest.testmod(pocketlic).attempted > 0
+    assert doctest.testmod(pocketlic).failed == 0
+
+
+@pytest.mark.parametrize("profile", pocketlic.PROFILES)
+def test_decoding_finds_the_profile_and_runtimes_agree(profile, picture):
+    pixels = picture(40, 50)
+    data = pocketlic.encode(pixels, 70, profile=profile, icc=b"profile", exif=b"MM*\0")
+    assert pocketlic.encode(
+        pixels, 70, profile=profile, runtime="reference", icc=b"profile", exif=b"MM*\0"
+    ) == data  # fmt: skip
+    assert (plic.read(data).icc, plic.read(data).exif) == (b"profile", b"MM*\0")
+    assert data[6:14].hex() == pocketlic.shipped_model(profile).model_id[:16]
+    decoded = pocketlic.decode(data)
+    np.testing.assert_array_equal(decoded, pocketlic.decode(data, runtime="reference"))
+    assert np.abs(decoded.astype(int) - pixels).mean() < 30
+
+
+def test_profiles_are_different_models():
+    assert len({pocketlic.shipped_model(p).model_id for p in pocketlic.PROFILES}) == len(pocketlic.PROFILES)
+
+
+def test_errors_are_of_the_documented_kinds(picture):
+    with pytest.raises(pocketlic.PlicError, match="a picture is uint8"):
+        pocketlic.encode(np.zeros((4, 4, 3)))
+    with pytest.raises(pocketlic.PlicError, match="quality 101"):
+        pocketlic.encode(picture(4, 4), 101)
+    data = pocketlic.encode(picture(64, 64))
+    with pytest.raises(pocketlic.FormatError, match="limit of 100"):
+        pocketlic.decode(data, max_pixels=100)
+    with pytest.raises(pocketlic.FormatError, match="empty"):
+        pocketlic.decode(b"")
+    file = plic.read(data)
+    other = plic.PlicFile(plic.Header(64, 64, False, 6000, b"stranger"), file.z, file.y)
+    with pytest.raises(pocketlic.FormatError, match="needs model 737472616e676572, which this version"):
+        pocketlic.decode(plic.write(other))
+    assert issubclass(pocketlic.FormatError, pocketlic.PlicError)
+
+
+def test_threads_may_share_it(picture):
+    """Pictures of different sizes resize the interpreters, which no other thread may then be using."""
+    pictures = [picture(64 * (1 + i % 3), 64 * (1 + i % 2), i) for i in range(6)]
+
+    def work(i):
+        data = pocketlic.encode(pictures[i], 10 + 15 * i)
+        return data, pocketlic.decode(data)
+
+    expected = [work(i) for i in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(3):
+            for (data, pixels), (right, wanted) in zip(pool.map(work, range(6)), expected, strict=True):
+                assert data == right
+                np.testing.assert_array_equal(pixels, wanted)
+
+
+def test_neither_encoding_nor_decoding_needs_torch(tmp_path):
+    script = (
+        "import sys; sys.modules['torch'] = None; import numpy as np, pocketlic\n"
+        "pocketlic.decode(pocketlic.encode(np.zeros((3, 5, 3), np.uint8)))\n"
+        "import pocketlic.cli"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
