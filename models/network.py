@@ -53,6 +53,7 @@ class Block(nn.Module):
         self.depthwise = Depthwise(channels, kernel)
         self.expand = Pointwise(channels, 2 * channels, relu=True)
         self.project = Pointwise(2 * channels, channels)
+        nn.init.zeros_(self.project.weight)  # begin as the identity: early noise through it kills the ReLUs for good
         self.add = Add()
 
     def forward(self, x: Tensor) -> Tensor:

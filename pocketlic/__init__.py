@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .codec._native import NativeDecoder
 from .codec.codec import Codec, reference
 from .codec.errors import FormatError, PlicError
 from .codec.format import DEFAULT_MAX_PIXELS, MODEL_ID_BYTES, read_header
@@ -23,8 +24,11 @@ from .quantization.integer import IntegerModel, ModelError, Profile, load_model
 
 __all__ = ["FormatError", "ModelError", "PlicError", "decode", "encode", "shipped_model"]
 
-Runtime = Literal["litert", "reference"]
-"""What runs the networks: LiteRT with XNNPACK, or the slow NumPy reference. The results are equal."""
+Runtime = Literal["litert", "native", "reference"]
+"""What runs the networks: LiteRT with XNNPACK, the native core, or the slow NumPy reference.
+
+The results are equal.
+"""
 
 PROFILES: tuple[Profile, ...] = ("cpu", "strict")
 
@@ -38,8 +42,15 @@ def shipped_model(profile: Profile = "cpu") -> IntegerModel:
 
 
 @cache
+def _native(profile: Profile) -> NativeDecoder:
+    return NativeDecoder(shipped_model(profile).to_bytes())
+
+
+@cache
 def _codec(profile: Profile, runtime: Runtime) -> Codec:
     model = shipped_model(profile)
+    if runtime == "native":
+        return Codec(model, lambda network, inputs: _native(profile).run(network.name, inputs))
     return Codec(model, reference if runtime == "reference" else LiteRTExecutor.from_model(model))
 
 
@@ -70,5 +81,7 @@ def decode(
     wanted = read_header(data).model_id
     for profile in PROFILES:
         if bytes.fromhex(shipped_model(profile).model_id)[:MODEL_ID_BYTES] == wanted:
+            if runtime == "native":
+                return _native(profile).decode(data, max_pixels)
             return _codec(profile, runtime).decode(data, max_pixels)
     raise FormatError(f"the file needs model {wanted.hex()}, which this version of Pocketlic does not have")

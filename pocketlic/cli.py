@@ -248,9 +248,15 @@ def evaluate(
     verify: Annotated[bool, typer.Option("--verify", help="repeat with the NumPy reference; slow")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="processes of one thread each")] = 1,
     codecs: Annotated[str, typer.Option(help="names separated by commas, or all")] = "pocketlic",
-    metrics: Annotated[str, typer.Option(help="names separated by commas, jpeg-ai, or all")] = "rgb_psnr,yuv_psnr",
-    vvc: Annotated[Path | None, typer.Option(help="folder of VVC streams NAME_qpQP.266 to compare with")] = None,
-    anchor: Annotated[str, typer.Option(help="codec that the others' BD-rates are against")] = "vvc",
+    metrics: Annotated[
+        str, typer.Option(help="names separated by commas, jpeg-ai, or all")
+    ] = "rgb_psnr,yuv_psnr",
+    vvc: Annotated[
+        Path | None, typer.Option(help="folder of VVC streams NAME_qpQP.266 to compare with")
+    ] = None,
+    anchor: Annotated[
+        str | None, typer.Option(help="codec that the others' BD-rates are against; vvc if there")
+    ] = None,
 ) -> None:
     """Measure rate and distortion of codecs on pictures: real files, curves and BD-rates.
 
@@ -266,8 +272,11 @@ def evaluate(
         evaluation = run(images, chosen, out, parse_metrics(metrics), jobs=jobs, verify=verify, anchor=anchor)
         write_json(evaluation, out / "evaluation.json")
         write_plots(evaluation, out)
-        write_page(evaluation, images, chosen, out)
-        print_tables(evaluation, Console())
+        write_page(evaluation, images, chosen, out, jobs)
+        console = Console()
+        if not console.is_terminal:
+            console.width = 160  # a file takes wide tables
+        print_tables(evaluation, console)
     if evaluation.off_entropy or evaluation.unequal:
         raise typer.Exit(1)
 

@@ -1,7 +1,7 @@
-"""The codecs that are compared, behind one interface: a picture and a setting to the bytes of a file and back.
+"""The codecs that are compared, behind one interface: a picture and a setting to a file and back.
 
-Each is a small frozen dataclass that can be sent to another process; what is costly to make (the networks under
-LiteRT) is made once per process, when first used. Everything runs on one thread.
+Each is a small frozen dataclass that can be sent to another process; what is costly to make (the networks
+under LiteRT) is made once per process, when first used. Everything runs on one thread.
 """
 
 from __future__ import annotations
@@ -73,13 +73,20 @@ class ImageCodec(Protocol):
 
 
 def read_source(path: Path) -> Source:
-    """Read a picture; grey becomes RGB, so that one set of metrics fits all. PlicError when it cannot be read."""
+    """Read a picture; grey becomes RGB, so that all metrics fit. PlicError when it cannot be read."""
     pixels = read_picture(path).pixels
     return Source(path.stem, pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2))
 
 
 # Whatever can change a file or a decoded pixel of ours.
-_CODE = ("codec.codec", "codec.format", "codec._native", "quantization.integer", "export.litert", "export.tflite")
+_CODE = (
+    "codec.codec",
+    "codec.format",
+    "codec._native",
+    "quantization.integer",
+    "export.litert",
+    "export.tflite",
+)
 
 
 @cache
@@ -174,7 +181,7 @@ class MeteringCoder(SymbolCoder):
 
 
 def entropy_met(file_bytes: int, bits: float) -> bool:
-    """Whether a file is within 1 % of its estimated entropy, plus a constant for container and coder state."""
+    """Whether a file is within 1 % of its estimated entropy, container and coder state allowed for."""
     return abs(8 * file_bytes - bits) <= 0.01 * bits + 8 * STREAM_SLACK_BYTES
 
 
@@ -197,8 +204,8 @@ def require_pictures(folder: Path) -> list[Path]:
 class Pillow:
     """A codec that Pillow, or a plugin of it, writes and reads.
 
-    format: Pillow's name. options: what `Image.save` gets beside the quality. plugin: the package that brings the
-    format, if not Pillow itself. features: names of Pillow's libraries behind it, whose versions matter.
+    format: Pillow's name. options: what `Image.save` gets beside the quality. plugin: the package that brings
+    the format, if not Pillow itself. features: names of Pillow's libraries behind it, whose versions matter.
     """
 
     name: str
@@ -213,7 +220,9 @@ class Pillow:
     @property
     def identity(self) -> str:
         """Versions and options."""
-        library = f"{self.plugin} {version(self.plugin)}" if self.plugin else f"{features.version(self.feature)}"
+        library = (
+            f"{self.plugin} {version(self.plugin)}" if self.plugin else f"{features.version(self.feature)}"
+        )
         return f"Pillow {version('pillow')}, {library}, {self.format}, {dict(self.options)!r}"
 
     def encode(self, source: Source, setting: float) -> bytes:
@@ -237,7 +246,7 @@ def _register(plugin: str) -> None:
     if plugin == "pillow-heif":
         import_module("pillow_heif").register_heif_opener(decode_threads=1)
     elif plugin == "pillow-jxl-plugin":
-        import_module("pillow_jxl.JpegXLImagePlugin").DECODE_THREADS = 0
+        vars(import_module("pillow_jxl.JpegXLImagePlugin"))["DECODE_THREADS"] = 0
 
 
 _LOSSY = (5, 10, 20, 30, 45, 60, 75, 85, 92, 97)
@@ -256,9 +265,10 @@ PILLOW_CODECS = (
 
 @dataclass(frozen=True)
 class VvcStreams:
-    """VVC pictures coded before: raw streams `NAME_qpQP.266`, one frame of BT.709 limited-range 10-bit 4:2:0 each.
+    """VVC pictures coded before: raw streams `NAME_qpQP.266`, one frame each.
 
-    FFmpeg's decoder, by PyAV. Chroma is centred between its four samples of luma and upsampled bicubically.
+    BT.709, limited range, 10 bits, 4:2:0. FFmpeg's decoder, by PyAV. Chroma is centred between its four
+    samples of luma and upsampled bicubically.
     """
 
     folder: Path
@@ -291,7 +301,7 @@ class VvcStreams:
         """Pixels of the first frame."""
         import av
 
-        with av.open(BytesIO(data), format="vvc") as container:
+        with av.open(BytesIO(data), "r", format="vvc") as container:
             container.streams.video[0].codec_context.thread_count = 1
             frame = next(container.decode(video=0))
         if frame.format.name != "yuv420p10le":
@@ -300,9 +310,12 @@ class VvcStreams:
         luma, *chroma = (_plane(plane) for plane in frame.planes)
         y = (luma[:height, :width] - 64) / 876
         cb, cr = (
-            (np.asarray(Image.fromarray(c).resize((width, height), Image.Resampling.BICUBIC)) - 512) / 896 for c in chroma
+            (np.asarray(Image.fromarray(c).resize((width, height), Image.Resampling.BICUBIC)) - 512) / 896
+            for c in chroma
         )
-        rgb = np.stack([y + 1.5748 * cr, y - (0.2126 * 1.5748 * cr + 0.0722 * 1.8556 * cb) / 0.7152, y + 1.8556 * cb], 2)
+        rgb = np.stack(
+            [y + 1.5748 * cr, y - (0.2126 * 1.5748 * cr + 0.0722 * 1.8556 * cb) / 0.7152, y + 1.8556 * cb], 2
+        )
         return np.clip(np.round(255 * rgb), 0, 255).astype(np.uint8)
 
 

@@ -1,9 +1,10 @@
 """How much a decoded picture differs from its original. Higher is better in all of them.
 
-Beside two PSNRs, the seven metrics of JPEG AI's common test conditions, computed as its reference software does it
-(except that FSIM looks at luma only, and that luma is not rounded): on BT.709 full-range luma; pictures too small for
-a metric's pyramid are extended with zeros; NLPD, a distance, counts as 1 - NLPD. `JPEG_AI` names the seven.
-MS-SSIM, VMAF and PSNR-HVS-M come from libraries; the tests compare the others with libraries, too.
+Beside two PSNRs, the seven metrics of JPEG AI's common test conditions, computed as its reference software
+does it (except that FSIM looks at luma only, and that luma is not rounded): on BT.709 full-range luma;
+pictures too small for a metric's pyramid are extended with zeros; NLPD, a distance, counts as 1 - NLPD.
+`JPEG_AI` names the seven. MS-SSIM, VMAF and PSNR-HVS-M come from libraries; the tests compare the others with
+libraries, too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import fft, ndimage  # type: ignore[import-untyped]
 
 from ..codec.errors import PlicError
 
@@ -40,12 +41,12 @@ _YCBCR = np.array(
 
 def ycbcr(pixels: Pixels) -> Plane:
     """BT.709 full-range YCbCr, float [H, W, 3]: Y in 0..255, Cb and Cr in -127.5..127.5, not rounded."""
-    return pixels.astype(np.float64) @ _YCBCR.T
+    return np.asarray(pixels.astype(np.float64) @ _YCBCR.T)
 
 
 def luma(pixels: Pixels) -> Plane:
     """The Y of `ycbcr`, float [H, W] in 0..255."""
-    return np.clip(pixels.astype(np.float64) @ _YCBCR[0], 0, 255)
+    return np.asarray(np.clip(pixels.astype(np.float64) @ _YCBCR[0], 0, 255))
 
 
 def _psnr(a: Plane | Pixels, b: Plane | Pixels) -> float:
@@ -67,13 +68,13 @@ def yuv_psnr(original: Pixels, decoded: Pixels) -> float:
 
 def ms_ssim(a: Plane, b: Plane) -> float:
     """Multi-scale SSIM of lumas (Wang, Simoncelli, Bovik 2003), by pytorch-msssim."""
-    from pytorch_msssim import ms_ssim as library
+    from pytorch_msssim import ms_ssim as library  # type: ignore[import-untyped]
 
     return float(library(*(_tensor(_at_least(x, 164)) for x in (a, b)), data_range=255))
 
 
 def vif_p(a: Plane, b: Plane) -> float:
-    """Visual information fidelity in the pixel domain (Sheikh, Bovik 2006; `vifp_mscale.m`) of lumas, b against a."""
+    """Visual information fidelity of lumas in the pixel domain (Sheikh, Bovik 2006; `vifp_mscale.m`)."""
     a, b = _at_least(a, 64), _at_least(b, 64)
     noise, tiny = 2.0, 1e-10
     information = total = 0.0
@@ -92,8 +93,8 @@ def vif_p(a: Plane, b: Plane) -> float:
         opposed = gain < 0
         rest[opposed] = variance_b[opposed]
         gain[opposed] = 0
-        information += np.log10(1 + gain**2 * variance_a / (np.maximum(rest, tiny) + noise)).sum()
-        total += np.log10(1 + variance_a / noise).sum()
+        information += float(np.log10(1 + gain**2 * variance_a / (np.maximum(rest, tiny) + noise)).sum())
+        total += float(np.log10(1 + variance_a / noise).sum())
     return float(information / total) if total else 1.0
 
 
@@ -173,7 +174,7 @@ LIBRARIES = ("pytorch-msssim", "vmaf-torch", "psnr-hvsm")
 
 
 def measure(names: tuple[str, ...], original: Pixels, decoded: Pixels) -> dict[str, float]:
-    """The named metrics of uint8 [H, W, 3] RGB pictures of one size. ImportError when a library is missing."""
+    """The named metrics of uint8 [H, W, 3] RGB pictures of one size."""
     lumas = (luma(original), luma(decoded)) if any(name in _LUMA for name in names) else None
     values = {}
     for name in names:
@@ -186,7 +187,7 @@ def measure(names: tuple[str, ...], original: Pixels, decoded: Pixels) -> dict[s
 
 
 def parse_metrics(names: str) -> tuple[str, ...]:
-    """The metrics that a command line names: names, `jpeg-ai` or `all`. PlicError for one that does not exist."""
+    """The metrics that a command line names, also `jpeg-ai` or `all`. PlicError for an unknown one."""
     wanted: list[str] = []
     for name in names.split(","):
         wanted += {"all": METRICS, "jpeg-ai": tuple(JPEG_AI)}.get(name, (name,))
@@ -208,7 +209,7 @@ def _tensor(plane: Plane) -> Any:
 
 @cache
 def _vmaf() -> Any:
-    from vmaf_torch import VMAF
+    from vmaf_torch import VMAF  # type: ignore[import-untyped]
 
     return VMAF(enable_motion=False)
 
@@ -216,7 +217,7 @@ def _vmaf() -> Any:
 @cache
 def _psnr_hvs_hvsm() -> Any:
     with redirect_stdout(StringIO()):  # it prints that an optional part is missing
-        from psnr_hvsm import psnr_hvs_hvsm
+        from psnr_hvsm import psnr_hvs_hvsm  # type: ignore[import-untyped]
     return psnr_hvs_hvsm
 
 
@@ -261,14 +262,16 @@ def _similarity(a: Plane, b: Plane, constant: float) -> Plane:
 
 def _block_means(plane: Plane, block: int) -> Plane:
     h, w = (n // block for n in plane.shape)
-    return plane[: h * block, : w * block].reshape(h, block, w, block).mean((1, 3))
+    return np.asarray(plane[: h * block, : w * block].reshape(h, block, w, block).mean((1, 3)))
 
 
 def _scharr(plane: Plane) -> Plane:
     """Magnitude of the gradient, zeros around the picture."""
     side, across = np.array([3, 10, 3]) / 16, np.array([1, 0, -1])
     derivatives = (
-        ndimage.correlate1d(ndimage.correlate1d(plane, across, axis, mode="constant"), side, 1 - axis, mode="constant")
+        ndimage.correlate1d(
+            ndimage.correlate1d(plane, across, axis, mode="constant"), side, 1 - axis, mode="constant"
+        )
         for axis in (0, 1)
     )
     return np.asarray(np.hypot(*derivatives))
@@ -307,7 +310,9 @@ def _log_gabor(height: int, width: int, orientations: int, scales: int) -> list[
     lowpass = 1 / (1 + (radius / 0.45) ** 30)
     radius[0, 0] = 1
     angle = np.arctan2(-y[:, None], x)
-    bands = [np.exp(-(np.log(radius * 6 * 2**s) ** 2) / (2 * math.log(0.55) ** 2)) * lowpass for s in range(scales)]
+    bands = [
+        np.exp(-(np.log(radius * 6 * 2**s) ** 2) / (2 * math.log(0.55) ** 2)) * lowpass for s in range(scales)
+    ]
     for band in bands:
         band[0, 0] = 0
     spread = math.pi / orientations / 1.2
@@ -346,7 +351,9 @@ def _normalized_pyramid(plane: Plane) -> list[Plane]:
 
 def _mirrored(plane: Plane, taps: Plane) -> Plane:
     """Filter along both axes, the picture mirrored at its outermost samples."""
-    return np.asarray(ndimage.correlate1d(ndimage.correlate1d(plane, taps, 0, mode="mirror"), taps, 1, mode="mirror"))
+    return np.asarray(
+        ndimage.correlate1d(ndimage.correlate1d(plane, taps, 0, mode="mirror"), taps, 1, mode="mirror")
+    )
 
 
 def _resample(plane: Plane, positions: list[Plane]) -> Plane:
@@ -374,7 +381,10 @@ def _laplacian_pyramid(plane: Plane, levels: int) -> list[Plane]:
 
 
 def _information_content(a: Plane, b: Plane, parent: Plane | None) -> Plane:
-    """Bits that an eye gets of each coefficient of a and b, [H-2, W-2]: a Gaussian scale mixture over 3x3 and parent."""
+    """Bits that an eye gets of each coefficient of a and b, [H-2, W-2].
+
+    Coefficients are a Gaussian scale mixture over blocks of 3x3 and their parent.
+    """
     noise, tiny = 0.4, 1e-15
     variance_a, variance_b, covariance = _moments(a, b, np.full(3, 1 / 3))[2:]
     gain = covariance / (variance_a + tiny)
@@ -402,7 +412,7 @@ def _information_content(a: Plane, b: Plane, parent: Plane | None) -> Plane:
 
 
 def _enlarged(plane: Plane) -> Plane:
-    """Twice the size, as IW-SSIM does: bilinear to 4n - 3, extrapolated by one around, every second sample."""
+    """Twice the size, as IW-SSIM has it: bilinear to 4n - 3, one more around, every second sample."""
     h, w = plane.shape
     inner = _resample(plane, [(np.arange(4 * n - 3) + 0.5) * n / (4 * n - 3) - 0.5 for n in (h, w)])
     wide = np.pad(inner, 1)

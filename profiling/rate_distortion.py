@@ -1,9 +1,9 @@
-"""Rate-distortion evaluation: codecs over a folder of pictures, real files, real bits; curves and their BD-rates.
+"""Rate-distortion evaluation: codecs over a folder of pictures, real files, curves and BD-rates.
 
-A *record* is one picture coded by one codec at one setting. Records are made in worker processes and kept in the
-output folder as soon as they exist, so a run that was interrupted goes on where it was, and a run that wants more
-metrics decodes the files it has. A *curve* is a list of points of rate and metric: of one picture, or of the means
-over all pictures at each setting.
+A *record* is one picture coded by one codec at one setting. Records are made in worker processes and kept in
+the output folder as soon as they exist, so a run that was interrupted goes on where it was, and a run that
+wants more metrics decodes the files it has. A *curve* is a list of points of rate and metric: of one picture,
+or of the means over all pictures at each setting.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, lru_cache
@@ -49,14 +49,14 @@ PUBLISHED: dict[str, Curve] = {
         (0.662, 34.97), (0.914, 36.91), (1.234, 38.84), (1.619, 40.63),
     ),
 }  # fmt: skip
-"""RGB-PSNR in dB, means over Kodak's 24 pictures: CompressAI's tables (results/image/kodak), VTM and HM in YUV 4:4:4."""
+"""RGB-PSNR in dB, means over Kodak's 24 pictures: CompressAI's tables (results/image/kodak)."""
 
 PUBLISHED_PICTURES = tuple(f"kodim{i:02}" for i in range(1, 25))
 """The pictures that the published curves are means of."""
 
 LEAST_OVERLAP = 1 / 3
 LEAST_POINTS = 4
-_POLL_SECONDS = 0.2
+RATE_TOLERANCE = 0.02
 
 
 class CurveError(PlicError):
@@ -89,15 +89,18 @@ def pareto(curve: Curve) -> Curve:
 def bd_rate(anchor: Curve, test: Curve) -> BdRate:
     """Bjøntegaard's mean difference of log rate (VCEG-M33), curves interpolated by PCHIP.
 
-    Points that another of the same curve beats are left out. CurveError when a curve has less than 4 points or
-    the test covers less than a third of the anchor's range of the metric: a mean over so little says nothing.
+    Points that another of the same curve beats are left out. CurveError when a curve has less than 4 points
+    or the test covers less than a third of the anchor's range of the metric: a mean over so little says
+    nothing.
     """
-    from bjontegaard import bd_rate as bjontegaard_rate
+    from bjontegaard import bd_rate as bjontegaard_rate  # type: ignore[import-untyped]
 
     curves = [np.array(pareto(curve)) for curve in (anchor, test)]
     for name, points in zip(("anchor", "tested"), curves, strict=True):
         if len(points) < LEAST_POINTS:
-            raise CurveError(f"the {name} curve has {len(points)} ascending points; {LEAST_POINTS} are needed")
+            raise CurveError(
+                f"the {name} curve has {len(points)} ascending points; {LEAST_POINTS} are needed"
+            )
         if points[0, 0] <= 0:
             raise CurveError(f"the {name} curve has a point without rate")
     (anchor_rate, anchor_value), (test_rate, test_value) = (points.T for points in curves)
@@ -105,8 +108,8 @@ def bd_rate(anchor: Curve, test: Curve) -> BdRate:
     overlap = float(max(high - low, 0) / (anchor_value[-1] - anchor_value[0]))
     if overlap < LEAST_OVERLAP:
         raise CurveError(
-            f"the curve from {test_value[0]:.4g} to {test_value[-1]:.4g} covers {overlap:.0%} of the anchor's range "
-            f"{anchor_value[0]:.4g} to {anchor_value[-1]:.4g}; {LEAST_OVERLAP:.0%} is the least that can be compared"
+            f"the curve from {test_value[0]:.4g} to {test_value[-1]:.4g} covers {overlap:.0%} of "
+            f"the anchor's, {anchor_value[0]:.4g} to {anchor_value[-1]:.4g}; {LEAST_OVERLAP:.0%} is the least"
         )
     percent = bjontegaard_rate(
         anchor_rate, anchor_value, test_rate, test_value,
@@ -119,10 +122,10 @@ def bd_rate(anchor: Curve, test: Curve) -> BdRate:
 class Record:
     """One picture coded by one codec at one setting.
 
-    file: path of the coded file, relative to the output folder. bpp: bits of the file per pixel.
-    encode_ms, decode_ms: on one thread, the fastest of a few runs; encode_ms is absent where the file was given.
-    Ours only: entropy_bits, what the tables predict; and where it was verified against the NumPy reference, whether
-    that wrote the same file and how many samples it decoded otherwise.
+    file: path of the coded file, relative to the output folder. bpp: bits of the file per pixel. encode_ms,
+    decode_ms: on one thread, the fastest of a few runs; encode_ms is absent where the file was given. Ours
+    only: entropy_bits, what the tables predict; and where it was verified against the NumPy reference,
+    whether that wrote the same file and how many samples it decoded otherwise.
     """
 
     codec: str
@@ -209,14 +212,20 @@ class Evaluation:
     @property
     def off_entropy(self) -> list[Record]:
         """Records whose file is too far from its estimated entropy."""
-        return [r for r in self.records if r.entropy_bits is not None and not entropy_met(r.bytes, r.entropy_bits)]
+        return [
+            r for r in self.records if r.entropy_bits is not None and not entropy_met(r.bytes, r.entropy_bits)
+        ]
 
     def jpeg_ai_mean(self, codec: str) -> tuple[float, int] | None:
-        """BD-rate in percent over JPEG AI's seven metrics, and the pictures it rests on; None when one is missing.
+        """BD-rate in percent over JPEG AI's seven metrics, and the least of pictures behind one; or None.
 
         As JPEG AI does it: the mean over pictures first, then over metrics.
         """
-        means = [(c.per_picture_mean, c.pictures) for c in self.comparisons if c.codec == codec and c.metric in JPEG_AI]
+        means = [
+            (c.per_picture_mean, c.pictures)
+            for c in self.comparisons
+            if c.codec == codec and c.metric in JPEG_AI
+        ]
         percents = [percent for percent, _ in means if percent is not None]
         if len(percents) < len(JPEG_AI):
             return None
@@ -245,15 +254,20 @@ def evaluate(
     anchor: str | None = None,
     console: Console | None = None,
 ) -> Evaluation:
-    """Code all pictures of a folder with all codecs at all their settings, in `jobs` processes of one thread each.
+    """Code all pictures of a folder with all codecs at all settings, in `jobs` processes of one thread.
 
-    Files and records stay in `out`. BD-rates are taken against the codec named `anchor`, if any, in every metric, and
-    against the published curves in RGB-PSNR. `verify` repeats ours with the NumPy reference. Raises PlicError when a
-    picture cannot be read or coded, or `out` not be written.
+    Files and records stay in `out`. BD-rates are taken against the codec named `anchor`, or VVC if there, in
+    every metric; over Kodak's 24 pictures also against the published curves in RGB-PSNR. `verify` repeats
+    ours with the NumPy reference. Raises PlicError when a picture cannot be read or coded, or `out` not be
+    written.
     """
     unknown = [m for m in metrics if m not in METRICS]
     if unknown:
         raise PlicError(f"there is no metric {unknown[0]}; there are {', '.join(METRICS)}")
+    names = [codec.name for codec in codecs]
+    if anchor is not None and anchor not in names:
+        raise PlicError(f"the anchor {anchor} is not among the codecs {', '.join(names)}")
+    anchor = anchor or ("vvc" if "vvc" in names else None)
     paths = require_pictures(folder)
     try:
         (out / "records").mkdir(parents=True, exist_ok=True)
@@ -267,23 +281,21 @@ def evaluate(
         for codec in codecs
         for setting in codec.settings
     ]
-    records = _run_all(todo, jobs, console or Console(stderr=True))
-    means = {codec.name: _means([r for r in records if r.codec == codec.name], metrics) for codec in codecs}
+    records = _records(todo, jobs, console or Console(stderr=True))
+    means = {name: _means([r for r in records if r.codec == name], metrics) for name in names}
     pictures = tuple(path.stem for path in paths)
-    comparisons = [
-        comparison
-        for codec in codecs
-        for comparison in _compare(codec.name, records, means, metrics, anchor)
-    ]
-    return Evaluation(
-        pictures,
-        {codec.name: codec.identity for codec in codecs},
-        tuple(metrics),
-        pictures == PUBLISHED_PICTURES,
-        records,
-        means,
-        comparisons,
-    )
+    comparable = pictures == PUBLISHED_PICTURES
+    comparisons: list[Comparison] = []
+    for name in names:
+        if comparable and "rgb_psnr" in metrics:
+            curve = _mean_curve(means[name], "rgb_psnr")
+            comparisons += [
+                _comparison(name, to, "rgb_psnr", published, curve) for to, published in PUBLISHED.items()
+            ]
+        if anchor is not None and anchor != name:
+            comparisons += [_against(name, anchor, metric, records, means) for metric in metrics]
+    identities = {codec.name: codec.identity for codec in codecs}
+    return Evaluation(pictures, identities, tuple(metrics), comparable, records, means, comparisons)
 
 
 @lru_cache(maxsize=2)
@@ -313,7 +325,7 @@ def _metrics_version() -> str:
 
 
 def _load(job: Job) -> Record | None:
-    """The record so far, without metrics that were computed otherwise; None when there is none, or no file."""
+    """The record so far, without metrics of another version; None when there is none, or no file."""
     try:
         stored = json.loads(job.record_path.read_bytes())
         record = Record(**stored["record"])
@@ -341,6 +353,8 @@ def work(job: Job) -> Record:
 def _work(job: Job) -> Record:
     source, codec = _source(job.path), job.codec
     record = _load(job)
+    if record is not None and _complete(job, record):
+        return record
     if record is None:
         data, encode_ms = _timed(lambda: codec.encode(source, job.setting))
         decoded, decode_ms = _timed(lambda: codec.decode(data))
@@ -399,30 +413,85 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _run_all(todo: Sequence[Job], jobs: int, console: Console) -> list[Record]:
+def _records(todo: Sequence[Job], jobs: int, console: Console) -> list[Record]:
     """The records in the order of the jobs; those at hand are taken, the others made."""
-    records = {job.key: record for job in todo if (record := _load(job)) is not None and _complete(job, record)}
-    missing = iter([job for job in todo if job.key not in records])
+    records = {
+        job.key: record for job in todo if (record := _load(job)) is not None and _complete(job, record)
+    }
+    missing = [job for job in todo if job.key not in records]
+    done = len(todo) - len(missing)
+    made = _in_processes(work, missing, jobs, console, "evaluating", done)
+    records |= {job.key: record for job, record in zip(missing, made, strict=True)}
+    return [records[job.key] for job in todo]
+
+
+def _in_processes(
+    function: Callable[[T], Record], items: Sequence[T], jobs: int, console: Console, what: str, done: int = 0
+) -> list[Record]:
+    """The function of each item, in order, by spawned processes; `done` says how many more were at hand."""
+    results: dict[int, Record] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("evaluating", total=len(todo), completed=len(records))
-        if len(records) < len(todo):
-            with _one_thread_each(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-                # A few at a time, so that an interrupt or an error ends the run at once.
-                running: dict[Future[Record], Job] = {pool.submit(work, job): job for job in islice(missing, 2 * jobs)}
-                try:
-                    while running:
-                        done, _ = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-                        for future in done:
-                            job = running.pop(future)
-                            records[job.key] = future.result()
-                            progress.update(bar, advance=1, description=f"{job.path.stem} {job.codec.name}")
-                            running |= {pool.submit(work, job): job for job in islice(missing, 1)}
-                except BaseException:
-                    pool.shutdown(wait=True, cancel_futures=True)
-                    raise
-        progress.update(bar, description="evaluated")
-    return [records[job.key] for job in todo]
+        bar = progress.add_task(what, total=done + len(items), completed=done)
+        if not items:
+            return []
+        waiting = iter(enumerate(items))
+        with _one_thread_each(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            # A few at a time, so that an interrupt or an error ends the run at once.
+            running = {pool.submit(function, item): i for i, item in islice(waiting, 2 * jobs)}
+            try:
+                while running:
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        results[running.pop(future)] = future.result()
+                        progress.advance(bar)
+                        running |= {pool.submit(function, item): i for i, item in islice(waiting, 1)}
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+    return [results[i] for i in range(len(items))]
+
+
+@dataclass(frozen=True)
+class RateSearch:
+    """What a worker needs to find the setting that comes closest to a rate in bits per pixel."""
+
+    codec: ImageCodec
+    path: Path
+    bpp: float
+    out: Path
+
+
+def search(task: RateSearch) -> Record:
+    """The record of the whole-numbered setting that comes closest to a rate."""
+
+    def at(setting: float) -> Record:
+        key = _key(task.codec, task.path, setting)
+        return work(Job(task.codec, task.path, setting, task.out, key, ("rgb_psnr",), verify=False))
+
+    tried = [at(setting) for setting in task.codec.settings]
+    below = [r.setting for r in tried if r.bpp <= task.bpp]
+    above = [r.setting for r in tried if r.bpp > task.bpp]
+    if task.codec.encodes and below and above:
+        low, high = max(below), min(above)
+        while high - low > 1 and all(abs(r.bpp / task.bpp - 1) > RATE_TOLERANCE for r in tried):
+            tried.append(at(round((low + high) / 2)))
+            low, high = (tried[-1].setting, high) if tried[-1].bpp <= task.bpp else (low, tried[-1].setting)
+    return min(tried, key=lambda r: abs(np.log(r.bpp / task.bpp)))
+
+
+def at_rates(
+    paths: Sequence[Path],
+    codecs: Sequence[ImageCodec],
+    rates: Sequence[float],
+    out: Path,
+    *,
+    jobs: int = 1,
+    console: Console | None = None,
+) -> dict[tuple[str, str, float], Record]:
+    """(codec, picture, bpp) -> the record that comes closest to that rate. Errors as `evaluate`."""
+    tasks = [RateSearch(codec, path, bpp, out) for path in paths for bpp in rates for codec in codecs]
+    found = _in_processes(search, tasks, jobs, console or Console(stderr=True), "matching rates")
+    return {(t.codec.name, t.path.stem, t.bpp): record for t, record in zip(tasks, found, strict=True)}
 
 
 def _means(records: Sequence[Record], metrics: Sequence[str]) -> list[Mean]:
@@ -443,34 +512,28 @@ def _means(records: Sequence[Record], metrics: Sequence[str]) -> list[Mean]:
     return means
 
 
-def _compare(
-    codec: str,
-    records: Sequence[Record],
-    means: Mapping[str, Sequence[Mean]],
-    metrics: Sequence[str],
-    anchor: str | None,
-) -> Iterator[Comparison]:
-    def mean_curve(name: str, metric: str) -> Curve:
-        return [(m.bpp, m.metrics[metric]) for m in means[name]]
+def _mean_curve(means: Sequence[Mean], metric: str) -> Curve:
+    return [(m.bpp, m.metrics[metric]) for m in means]
 
-    if "rgb_psnr" in metrics:
-        for name, curve in PUBLISHED.items():
-            yield _comparison(codec, name, "rgb_psnr", curve, mean_curve(codec, "rgb_psnr"))
-    if anchor is None or anchor not in means or anchor == codec:
-        return
-    for metric in metrics:
-        single = []
-        for picture in dict.fromkeys(r.picture for r in records):
-            curves = [
-                [(r.bpp, r.metrics[metric]) for r in records if r.codec == name and r.picture == picture]
-                for name in (anchor, codec)
-            ]
+
+def _against(
+    codec: str, anchor: str, metric: str, records: Sequence[Record], means: Mapping[str, Sequence[Mean]]
+) -> Comparison:
+    """BD-rate of the mean curves, and the mean of the pictures' own."""
+    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for r in records:
+        points.setdefault((r.codec, r.picture), []).append((r.bpp, r.metrics[metric]))
+    single = []
+    for name, picture in points:
+        if name == codec:
             try:
-                single.append(bd_rate(*curves).percent)
+                single.append(bd_rate(points[anchor, picture], points[codec, picture]).percent)
             except CurveError:
-                continue  # counted by what is missing in `pictures`
-        overall = _comparison(codec, anchor, metric, mean_curve(anchor, metric), mean_curve(codec, metric))
-        yield replace(overall, per_picture_mean=float(np.mean(single)) if single else None, pictures=len(single))
+                continue  # `pictures` tells how many there are
+    overall = _comparison(
+        codec, anchor, metric, _mean_curve(means[anchor], metric), _mean_curve(means[codec], metric)
+    )
+    return replace(overall, per_picture_mean=float(np.mean(single)) if single else None, pictures=len(single))
 
 
 def _comparison(codec: str, anchor: str, metric: str, anchor_curve: Curve, curve: Curve) -> Comparison:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from io import BytesIO
@@ -16,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..codec.image import write_atomic
-from .codecs import ImageCodec, Pixels, read_source
+from .codecs import ImageCodec, Pixels, read_source, require_pictures
 from .metrics import JPEG_AI
-from .rate_distortion import PUBLISHED, Comparison, Evaluation, Record
+from .rate_distortion import PUBLISHED, Comparison, Evaluation, Record, at_rates
 
 LABELS = {
     "rgb_psnr": "RGB-PSNR, dB",
@@ -33,8 +32,8 @@ LABELS = {
     "psnr_hvs": "PSNR-HVS, dB",
 }
 TARGET_BPP = (0.25, 0.5, 1.0)
-MOST_PICTURES = 4
-CROP = 400  # pixels, the greatest side of what the page shows of a picture
+MOST_PICTURES = 3
+CROP = 384  # pixels, the greatest side of what the page shows of a picture
 
 
 def write_json(evaluation: Evaluation, path: Path) -> None:
@@ -66,31 +65,41 @@ def print_tables(evaluation: Evaluation, console: Console) -> None:
         for c in evaluation.comparisons:
             if c.result is None:
                 console.print(f"no BD-rate for {c.codec} against {c.anchor} in {c.metric}: {c.refusal}")
-        if not evaluation.published_comparable:
-            console.print("The published curves are means over Kodak's 24 pictures; these are not those.")
     for codec in evaluation.codecs:
-        mean = evaluation.jpeg_ai_mean(codec)
-        if mean is not None:
-            console.print(f"{codec}: {mean[0]:+.1f} %, mean of JPEG AI's {len(JPEG_AI)} metrics, {mean[1]} pictures or more")
+        seven = evaluation.jpeg_ai_mean(codec)
+        if seven is not None:
+            console.print(
+                f"{codec}: {seven[0]:+.1f} %, mean of JPEG AI's {len(JPEG_AI)} metrics ({seven[1]} pictures)"
+            )
     for line in verdicts(evaluation):
         console.print(line)
 
 
 def _bd_table(evaluation: Evaluation) -> Table:
     table = Table(title="BD-rate: more rate than the anchor at equal metric")
-    for heading, justify in (
-        ("codec", "left"),
-        ("anchor", "left"),
-        ("metric", "left"),
-        ("mean curve", "right"),
-        ("overlap", "right"),
-        ("mean of pictures", "right"),
-    ):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for heading in ("codec", "anchor", "metric"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("mean curve", "covered", "mean of pictures"):
+        table.add_column(heading, no_wrap=True, justify="right")
+    shown = ("", "")
     for c in evaluation.comparisons:
-        single = f"{c.per_picture_mean:+.1f} % ({c.pictures})" if c.per_picture_mean is not None else ""
-        table.add_row(c.codec, c.anchor, c.metric, percent(c), overlap(c), single)
+        names = tuple("" if old == new else new for old, new in zip(shown, (c.codec, c.anchor), strict=True))
+        if names[0]:
+            table.add_section()
+            names = (c.codec, c.anchor)
+        shown = (c.codec, c.anchor)
+        covered = "" if c.result is None else f"{c.result.overlap:.0%}"
+        single = "" if c.per_picture_mean is None else f"{c.per_picture_mean:+.1f} % ({c.pictures})"
+        table.add_row(*names, LABELS[c.metric].split(",")[0], percent(c), covered, single)
     return table
+
+
+def _by_anchor(evaluation: Evaluation) -> dict[tuple[str, str], dict[str, Comparison]]:
+    """(anchor, metric) -> codec -> comparison."""
+    rows: dict[tuple[str, str], dict[str, Comparison]] = {}
+    for c in evaluation.comparisons:
+        rows.setdefault((c.anchor, c.metric), {})[c.codec] = c
+    return rows
 
 
 def percent(comparison: Comparison) -> str:
@@ -134,9 +143,9 @@ def write_plots(evaluation: Evaluation, out: Path) -> list[Path]:
             own = codec == "pocketlic"
             points = [(m.bpp, m.metrics[metric]) for m in means]
             axes.plot(*zip(*points, strict=True), marker="o", ms=4, lw=2.5 if own else 1.3, label=codec)
-        for name, curve in (PUBLISHED if metric == "rgb_psnr" else {}).items():
-            axes.plot(*zip(*curve, strict=True), ls="--", lw=1, color="gray", alpha=0.8)
-            axes.annotate(name, curve[-1], fontsize=8, color="gray")
+        published = PUBLISHED if metric == "rgb_psnr" and evaluation.published_comparable else {}
+        for (name, curve), style in zip(published.items(), ("--", "-.", ":", (0, (1, 3))), strict=False):
+            axes.plot(*zip(*curve, strict=True), ls=style, lw=1.2, color="gray", label=f"{name}, published")
         axes.set_title(f"means of {len(evaluation.pictures)} pictures")
         ticks = [0.0625, 0.125, 0.25, 0.5, 1, 2, 4]
         axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
@@ -150,20 +159,24 @@ def write_plots(evaluation: Evaluation, out: Path) -> list[Path]:
     return paths
 
 
-def write_page(evaluation: Evaluation, folder: Path, codecs: Sequence[ImageCodec], out: Path) -> Path:
-    """`index.html` in `out`: curves, tables and a slider over parts of some pictures; everything is in the file.
+def write_page(
+    evaluation: Evaluation, folder: Path, codecs: Sequence[ImageCodec], out: Path, jobs: int = 1
+) -> Path:
+    """`index.html` in `out`: curves, tables and a slider over parts of some pictures, all in one file.
 
-    folder: the pictures evaluated. PlicError when a file cannot be read or written.
+    folder: the pictures evaluated. For the slider they are coded at equal rates, in `jobs` processes.
+    PlicError when a file cannot be read or written.
     """
-    pictures = [_compared(name, evaluation, folder, codecs, out) for name in _spread(evaluation.pictures)]
+    paths = _spread(require_pictures(folder))
+    records = at_rates(paths, codecs, TARGET_BPP, out, jobs=jobs)
     data = {
         "facts": " · ".join([f"{len(evaluation.pictures)} pictures", *verdicts(evaluation)]),
         "metrics": [{"name": m, "label": LABELS[m]} for m in evaluation.metrics],
         "means": evaluation.to_json()["means"],
-        "published": PUBLISHED if "rgb_psnr" in evaluation.metrics else {},
+        "published": PUBLISHED if evaluation.published_comparable else {},
         "bd": _bd_matrix(evaluation),
         "targets": [f"{t:g}" for t in TARGET_BPP],
-        "pictures": pictures,
+        "pictures": [_compared(path, codecs, records, out) for path in paths],
     }
     template = (resources.files("pocketlic.profiling") / "page.html").read_text("utf-8")
     # Inside a script element only a closing tag could end the JSON early.
@@ -172,31 +185,29 @@ def write_page(evaluation: Evaluation, folder: Path, codecs: Sequence[ImageCodec
     return out / "index.html"
 
 
-def _spread(names: Sequence[str]) -> list[str]:
-    count = min(MOST_PICTURES, len(names))
-    return [names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count)]
+def _spread(paths: Sequence[Path]) -> list[Path]:
+    count = min(MOST_PICTURES, len(paths))
+    return [paths[(2 * i + 1) * len(paths) // (2 * count)] for i in range(count)]
 
 
 def _compared(
-    name: str, evaluation: Evaluation, folder: Path, codecs: Sequence[ImageCodec], out: Path
+    path: Path, codecs: Sequence[ImageCodec], records: Mapping[tuple[str, str, float], Record], out: Path
 ) -> dict[str, Any]:
     """A picture's middle, as it was and at about the target rates by every codec."""
-    source = read_source(next(p for p in sorted(folder.iterdir()) if p.stem == name))
+    source = read_source(path)
     shots: dict[str, dict[str, dict[str, str]]] = {}
     for target in TARGET_BPP:
         shots[f"{target:g}"] = {}
         for codec in codecs:
-            records = [r for r in evaluation.records if r.codec == codec.name and r.picture == name]
-            record = min(records, key=lambda r: abs(math.log(r.bpp / target)))
+            record = records[codec.name, source.name, target]
             decoded = codec.decode((out / record.file).read_bytes())
             shots[f"{target:g}"][codec.name] = {"image": _data_url(decoded), "note": _note(record)}
-    height, width = source.pixels.shape[:2]
-    return {"name": name, "width": min(width, CROP), "original": _data_url(source.pixels), "shots": shots}
+    width = min(source.pixels.shape[1], CROP)
+    return {"name": source.name, "width": width, "original": _data_url(source.pixels), "shots": shots}
 
 
 def _note(record: Record) -> str:
-    values = ", ".join(f"{LABELS[m].removesuffix(', dB')} {v:.2f}" for m, v in record.metrics.items() if "psnr" in m)
-    return f"{record.codec} at {record.setting:g}: {record.bpp:.3f} bpp, {values}"
+    return f"{record.codec} at {record.setting:g}: {record.bpp:.3f} bpp, {record.metrics['rgb_psnr']:.2f} dB"
 
 
 def _data_url(pixels: Pixels) -> str:
@@ -209,28 +220,33 @@ def _data_url(pixels: Pixels) -> str:
 
 
 def _bd_matrix(evaluation: Evaluation) -> dict[str, Any]:
-    """Codecs by anchors and metrics."""
-    columns = list(dict.fromkeys((c.anchor, c.metric) for c in evaluation.comparisons))
-    cells: Mapping[tuple[str, str, str], Comparison] = {(c.codec, c.anchor, c.metric): c for c in evaluation.comparisons}
-    rows = []
-    for codec in evaluation.codecs:
-        row: list[object] = [codec]
-        for anchor, metric in columns:
-            c = cells.get((codec, anchor, metric))
+    """Anchors and metrics by codecs, as cells of the page's table."""
+    rows: list[list[object]] = []
+    for (anchor, metric), cells in _by_anchor(evaluation).items():
+        row: list[object] = [f"{LABELS[metric].split(',')[0]} against {anchor}"]
+        for codec in evaluation.codecs:
+            c = cells.get(codec)
             if c is None:
                 row.append("")
                 continue
-            better = c.result is not None and c.result.percent < 0
-            title = c.refusal or f"overlap {overlap(c)}"
-            row.append({"text": percent(c), "title": title, "better": better})
-        mean = evaluation.jpeg_ai_mean(codec)
-        row.append("" if mean is None else {"text": f"{mean[0]:+.1f} %", "better": mean[0] < 0})
+            single = (
+                f"; mean of {c.pictures} pictures {c.per_picture_mean:+.1f} %" if c.per_picture_mean else ""
+            )
+            title = (c.refusal or f"overlap {overlap(c)}") + single
+            row.append(
+                {"text": percent(c), "title": title, "better": c.result is not None and c.result.percent < 0}
+            )
         rows.append(row)
-    kodak = "" if evaluation.published_comparable else " The pictures here are not Kodak's 24."
+    means = {codec: evaluation.jpeg_ai_mean(codec) for codec in evaluation.codecs}
+    if any(means.values()):
+        seven = [{"text": f"{m[0]:+.1f} %", "better": m[0] < 0} if m else "" for m in means.values()]
+        rows.append(["mean of JPEG AI's seven, pictures first", *seven])
+    published = (
+        "VTM, HM, AV1 and mbt2018-mean are published means. " if evaluation.published_comparable else ""
+    )
     return {
-        "note": "More rate than the anchor at equal metric, mean curves, PCHIP; point at a figure for its overlap. VTM, HM, "
-        "AV1 and mbt2018-mean are published means over Kodak's 24 pictures." + kodak + " The last column is the mean of "
-        "JPEG AI's seven metrics, each the mean of the pictures' own BD-rates.",
-        "head": ["codec", *(f"{LABELS[m].split(',')[0]} to {a}" for a, m in columns), "seven"],
+        "note": f"More rate than the anchor at equal metric; mean curves, PCHIP. {published}Point at a "
+        "figure for its overlap and the mean of the pictures' own BD-rates.",
+        "head": ["", *evaluation.codecs],
         "rows": rows,
     }

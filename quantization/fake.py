@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from ..models.layers import LEAVES, Add, Depthwise, Pointwise, round_ste
+from ..models.layers import LEAVES, Add, Depthwise, Pointwise, relu, round_ste
 from .integer import RULES, IntegerNetwork, Kind, Layer, Profile, Spec
 
 Rule = Literal["free", "cpu", "strict"]
@@ -123,10 +123,10 @@ class FakeQuantNetwork(nn.Module):
         group = {tensor: tensor for tensor in self.inputs}
         for node in self.nodes:
             convolution = isinstance(node.module, (Pointwise, Depthwise))
-            relu = bool(getattr(node.module, "relu", False))
+            rectified = bool(getattr(node.module, "relu", False))
             computes = convolution or isinstance(node.module, Add)
             behind = self.zero_points[node.inputs[0]]
-            self.zero_points[node.name] = behind if not computes else -128 if relu else 0
+            self.zero_points[node.name] = behind if not computes else -128 if rectified else 0
             group[node.name] = node.name
             if not convolution:
                 for source in node.inputs:
@@ -163,7 +163,7 @@ class FakeQuantNetwork(nn.Module):
 
         for batch in batches:
             self.channels = {name: x.shape[1] for name, x in zip(self.inputs, batch, strict=True)}
-            self._execute(batch, collect, lambda node, x: node.module(*x))
+            self.execute(batch, collect, lambda node, x: node.module(*x))
         for group, error in errors.items():
             self.exponents[group] = candidates[int(error.argmin())]
         for node in self.nodes:
@@ -205,19 +205,21 @@ class FakeQuantNetwork(nn.Module):
         module = node.module
         if isinstance(module, Pointwise):
             weight, bias = self._quantized(node)
-            # A matrix product is faster in float32 than a convolution. The quantizer clamps at 0 for ReLU.
-            return F.linear(sources[0].permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+            # A matrix product is faster in float32 than a convolution.
+            y = F.linear(sources[0].permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+            return relu(y) if module.relu else y
         if isinstance(module, Depthwise):
             weight, bias = self._quantized(node)
             return F.conv2d(sources[0], weight, bias, padding=weight.shape[2] // 2, groups=weight.shape[0])
         return module(*sources)  # type: ignore[no-any-return]
 
-    def _execute(
+    def execute(
         self,
         x: tuple[Tensor, ...],
         visit: Callable[[str, Tensor], Tensor],
         apply: Callable[[Node, list[Tensor]], Tensor],
     ) -> list[Tensor]:
+        """Run the operations by `apply`, passing each tensor, inputs included, through `visit`; the outputs."""
         tensors = {name: visit(name, value) for name, value in zip(self.inputs, x, strict=True)}
         for node in self.nodes:
             tensors[node.name] = visit(node.name, apply(node, [tensors[i] for i in node.inputs]))
@@ -227,7 +229,7 @@ class FakeQuantNetwork(nn.Module):
         def visit(tensor: str, value: Tensor) -> Tensor:
             return self._fake(tensor, value.float(), self.exponent(tensor))
 
-        outputs = self._execute(x, visit, self._convolve)
+        outputs = self.execute(x, visit, self._convolve)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     @torch.no_grad()
@@ -266,8 +268,8 @@ class FakeQuantNetwork(nn.Module):
             elif kind == "depth_to_space":
                 channels //= factor * factor
             spec[node.name] = Spec(channels, self.exponent(node.name), self.zero_points[node.name])
-            relu = bool(getattr(node.module, "relu", False))
-            layers.append(Layer(kind, node.name, node.inputs, spec[node.name], relu, factor, **parts))
+            rectified = bool(getattr(node.module, "relu", False))
+            layers.append(Layer(kind, node.name, node.inputs, spec[node.name], rectified, factor, **parts))
         inputs = {name: spec[name] for name in self.inputs}
         network = IntegerNetwork(self.name, inputs, tuple(layers), tuple(self.outputs))
         network.check(profile)

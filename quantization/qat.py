@@ -24,6 +24,7 @@ from ..models.entropy import ROWS_PER_OCTAVE, SCALE_MIN, gaussian_tables
 from ..models.layers import Pointwise, clamp_ste, round_ste
 from ..models.network import DETAILS, LATENTS, Codec
 from ..models.train import TrainOptions, train
+from .equalize import equalize
 from .fake import FakeQuantNetwork, FakeQuantProjection, Rule
 from .integer import NETWORKS, Int8, IntegerModel, ModelError, Profile
 
@@ -165,18 +166,27 @@ def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6
     codec.synthesis = _Narrow(originals, wide)  # type: ignore[assignment]
     calls = [_calls(codec, x, q) for x, q in zip(crops, qualities, strict=True)]
     codec.synthesis = originals
+    inputs = {name: [c[name] for c in calls] for name in NETWORKS}
+    inputs["analysis"] = [((x + 0.5) * (255 / 256) - 0.5,) for (x,) in inputs["analysis"]]
+    inputs["synthesis"] = [(_split(y, wide), details) for y, details in inputs["synthesis"]]
+    users = {
+        "analysis": dict(zip(networks["analysis"].outputs, ([codec.latent], [codec.detail]), strict=True)),
+        "hyper_synthesis": {"out": [codec.context.hyper]},
+    }
     for name, network in networks.items():
-        if name == "analysis":
-            network.calibrate([((c[name][0] + 0.5) * (255 / 256) - 0.5,) for c in calls])
-        elif name == "synthesis":
-            network.calibrate([(_split(c[name][0], wide), c[name][1]) for c in calls])
-        else:
-            network.calibrate([c[name] for c in calls])
+        equalize(network, inputs[name], users.get(name, {}))
+        network.calibrate(inputs[name])
+    # Its first input is an output of the hyper-synthesis, which equalization has rescaled: look again.
     networks["context"] = FakeQuantNetwork(
         "context", codec.context, rule,
         {"features": networks["hyper_synthesis"].exponent("out"), "anchors": 0, "out": 0}, {"features": -128},
     )  # fmt: skip
-    networks["context"].calibrate([c["context"] for c in calls])
+    inputs["context"] = [
+        (networks["hyper_synthesis"].network(z)[0], anchors)
+        for (z,), (_, anchors) in zip(inputs["hyper_synthesis"], inputs["context"], strict=True)
+    ]
+    equalize(networks["context"], inputs["context"], {})
+    networks["context"].calibrate(inputs["context"])
 
     codec.analysis = PixelInput(networks["analysis"])  # type: ignore[assignment]
     codec.hyper_analysis = networks["hyper_analysis"]  # type: ignore[assignment]

@@ -129,11 +129,16 @@ def everything(profile: Profile, seed: int = 0) -> IntegerNetwork:
     return b.build(low, b.depth_to_space(b.pointwise(joined, 48), 4))
 
 
-def renderer(profile: Profile, seed: int = 0, channels: int = 16) -> IntegerNetwork:
-    """The synthesis in small: a body that conditions a renderer at four times its resolution; any size."""
-    b = Builder("synthesis", profile, seed, y_hat=channels)
+def renderer(profile: Profile, seed: int = 0, channels: int = 16, details: int = 0) -> IntegerNetwork:
+    """The synthesis in small: a body that conditions a renderer at four times its resolution; any size.
+
+    details: channels of a second input, which is added to the canvas; 0 for none.
+    """
+    b = Builder("synthesis", profile, seed, y_hat=channels, **({"details": details} if details else {}))
     body = b.block(b.pointwise("y_hat", 24), 5)
     x = b.depth_to_space(b.pointwise("y_hat", 16 * 8), 4)
+    if details:
+        x = b.add(x, b.depth_to_space(b.pointwise(b.depth_to_space("details", 2), 32), 2))
     for _ in range(2):
         hidden = b.add(b.pointwise(x, 16), b.upsample(b.pointwise(body, 16), 4), relu=True)
         x = b.add(x, b.pointwise(hidden, 8))
@@ -141,13 +146,14 @@ def renderer(profile: Profile, seed: int = 0, channels: int = 16) -> IntegerNetw
 
 
 def small_model(profile: Profile, seed: int = 0) -> IntegerModel:
-    """A random codec of 16 latents and 8 hyper-latents, two of them wide: noise, but exact noise."""
+    """A random codec of 16 latents (two of them wide), 4 details and 8 hyper-latents: exact noise."""
     networks = {}
     b = Builder("analysis", profile, seed, image=3)
-    x = b.block(b.pointwise(b.space_to_depth("image", 8), 16), 5)
-    networks["analysis"] = b.build(b.block(b.pointwise(b.space_to_depth(x, 2), 16), 5))
-    b = Builder("hyper_analysis", profile, seed + 1, y=16)
-    x = b.pointwise(b.space_to_depth(b.pointwise("y", 8, relu=True), 2), 8, relu=True)
+    fine = b.block(b.pointwise(b.space_to_depth("image", 8), 12), 5)
+    networks["analysis"] = b.build(b.block(b.pointwise(b.space_to_depth(fine, 2), 16), 5), fine)
+    b = Builder("hyper_analysis", profile, seed + 1, y=16, details=16)
+    x = b.add(b.pointwise("y", 8), b.pointwise("details", 8), relu=True)
+    x = b.pointwise(b.space_to_depth(x, 2), 8, relu=True)
     networks["hyper_analysis"] = b.build(b.pointwise(b.space_to_depth(x, 2), 8))
     b = Builder("hyper_synthesis", profile, seed + 2, z=8)
     x = b.block(b.depth_to_space(b.pointwise("z", 32), 2), 3)
@@ -156,7 +162,7 @@ def small_model(profile: Profile, seed: int = 0) -> IntegerModel:
     b = Builder("context", profile, seed + 3, features=16, anchors=16)
     x = b.add(b.pointwise("features", 16), b.pointwise(b.depthwise("anchors", 5), 16), relu=True)
     networks["context"] = b.build(b.pointwise(x, 16))
-    networks["synthesis"] = renderer(profile, seed + 4, 18)
+    networks["synthesis"] = renderer(profile, seed + 4, 18, 16)
     rng = np.random.default_rng(seed)
     frequencies = np.append(np.full(81, 700), 65536 - 81 * 700)
     i32, knots = np.int32, 3
@@ -164,11 +170,17 @@ def small_model(profile: Profile, seed: int = 0) -> IntegerModel:
         "latent_weight": rng.integers(-127, 128, (16, 16)).astype(np.int8),
         "latent_bias": rng.integers(-99, 99, 16).astype(i32),
         "latent_shift": rng.integers(-3, 1, 16).astype(np.int8),
-        "row_weight": rng.integers(-127, 128, (256, 8)).astype(np.int8),
-        "row_scale": rng.integers(100, 300, 256).astype(i32),
-        "row_bias": rng.integers(-9 << 16, 9 << 16, 256).astype(i32),
-        "step_knots": (rng.integers(0, 256, (knots, 16)) + 256 * np.arange(3, 0, -1)[:, None]).astype(i32),
-        "row_knots": (rng.integers(0, 9 << 16, (knots, 16)) + (30 << 16)).astype(i32),
+        "detail_weight": rng.integers(-127, 128, (4, 12)).astype(np.int8),
+        "detail_bias": rng.integers(-99, 99, 4).astype(i32),
+        "detail_shift": rng.integers(-3, 1, 4).astype(np.int8),
+        "row_weight": rng.integers(-127, 128, (512, 8)).astype(np.int8),
+        "row_scale": rng.integers(100, 300, 512).astype(i32),
+        "row_bias": rng.integers(-9 << 16, 9 << 16, 512).astype(i32),
+        "detail_row_weight": rng.integers(-127, 128, (16, 16)).astype(np.int8),
+        "detail_row_scale": rng.integers(10, 90, 16).astype(i32),
+        "magnitude": np.round(16 * np.log2(1 + np.arange(128))).astype(np.int8),
+        "step_knots": (rng.integers(0, 256, (knots, 32)) + 256 * np.arange(3, 0, -1)[:, None]).astype(i32),
+        "row_knots": (rng.integers(0, 9 << 16, (knots, 32)) + (30 << 16)).astype(i32),
         "hyper_gain_knots": rng.integers(-3 << 8, -2 << 8, (knots, 8)).astype(i32),
         "hyper_row_knots": np.full((knots, 8), 30 << 16, i32),
         "wide": np.array([1, 5], np.int16),

@@ -1,12 +1,21 @@
 // The Python module pocketlic.codec._native. All the work is in the headers; here are only the conversions.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <cstdlib>
+#include <cstring>
+#include <initializer_list>
 #include <limits>
 #include <memory>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "crc32c.h"
+#include "plic.h"
 #include "rans.h"
 
 namespace nb = nanobind;
@@ -69,6 +78,219 @@ private:
     rans::TableSet tables_;
 };
 
+// Raises what the rest of the package raises for the same reason.
+static void check(plic_status status, const plic_error& error) {
+    if (status == PLIC_OK) return;
+    if (status == PLIC_ERROR_ARGUMENT) throw nb::value_error(error.message);
+    if (status == PLIC_ERROR_MEMORY) throw std::bad_alloc();
+    const bool model = status == PLIC_ERROR_MODEL;
+    const nb::object type = nb::module_::import_(model ? "pocketlic.quantization.integer" : "pocketlic.codec.errors")
+                                .attr(model ? "ModelError" : "FormatError");
+    PyErr_SetString(type.ptr(), error.message);
+    throw nb::python_error();
+}
+
+static const uint8_t* bytes_of(const nb::bytes& data) { return static_cast<const uint8_t*>(data.data()); }
+
+// A NumPy array of malloc'ed memory.
+template <typename T>
+class Owned {
+public:
+    explicit Owned(size_t n) : data_(static_cast<T*>(std::malloc(n > 0 ? n * sizeof(T) : 1)), std::free) {
+        if (!data_) throw std::bad_alloc();
+    }
+    T* data() { return data_.get(); }
+    nb::object array(std::initializer_list<size_t> shape) {
+        T* p = data_.release();
+        nb::capsule owner(p, [](void* q) noexcept { std::free(q); });
+        return nb::cast(nb::ndarray<T, nb::numpy>(p, shape, owner));
+    }
+
+private:
+    Buffer<T> data_;
+};
+
+class NativeDecoder {
+public:
+    NativeDecoder(nb::bytes model, std::optional<std::string> kernels) {
+        const plic_options options = {kernels ? kernels->c_str() : nullptr};
+        plic_error error;
+        plic_model* opened = nullptr;
+        check(plic_model_open(bytes_of(model), model.size(), &options, &opened, &error), error);
+        model_.reset(opened);
+        plic_model_describe(opened, &facts_);
+    }
+
+    nb::bytes model_id() const { return nb::bytes(facts_.id, sizeof facts_.id); }
+    const char* profile() const { return facts_.profile; }
+    const char* kernels() const { return facts_.kernels; }
+
+    nb::object decode(nb::bytes data, uint64_t max_pixels, uint64_t max_memory) const {
+        const plic_limits limits = {max_pixels, max_memory};
+        const plic_info info = read_info(data, limits);
+        const size_t row = size_t{info.width} * info.components;
+        Owned<uint8_t> pixels(row * info.height);
+        plic_error error;
+        plic_status status;
+        {
+            nb::gil_scoped_release release;
+            status = plic_decode(model_.get(), bytes_of(data), data.size(), &limits, pixels.data(), row, &error);
+        }
+        check(status, error);
+        if (info.components == 1) return pixels.array({info.height, info.width});
+        return pixels.array({info.height, info.width, info.components});
+    }
+
+    nb::object decode_rows(nb::bytes data, uint32_t first, uint32_t count, uint64_t max_pixels,
+                           uint64_t max_memory) const {
+        const plic_limits limits = {max_pixels, max_memory};
+        const plic_info info = read_info(data, limits);
+        if (first > info.height || count > info.height - first) throw nb::value_error("rows beyond the picture");
+        const size_t row = size_t{info.width} * info.components;
+        Owned<uint8_t> pixels(row * count);
+        struct Target {
+            uint8_t* at;
+            size_t row;
+        } target = {pixels.data(), row};
+        const auto sink = [](void* user, uint32_t, uint32_t rows, const uint8_t* from) {
+            auto* to = static_cast<Target*>(user);
+            std::memcpy(to->at, from, rows * to->row);
+            to->at += rows * to->row;
+            return 0;
+        };
+        plic_error error;
+        plic_status status;
+        {
+            nb::gil_scoped_release release;
+            status = plic_decode_rows(model_.get(), bytes_of(data), data.size(), &limits, first, count, sink, &target,
+                                      &error);
+        }
+        check(status, error);
+        if (info.components == 1) return pixels.array({count, info.width});
+        return pixels.array({count, info.width, info.components});
+    }
+
+    nb::tuple symbols(nb::bytes data, uint64_t max_pixels, uint64_t max_memory) const {
+        const plic_limits limits = {max_pixels, max_memory};
+        const plic_info i = read_info(data, limits);
+        const size_t latents = size_t{i.latent_height} * i.latent_width;
+        plic_symbols s = {nullptr, nullptr, nullptr, size_t{i.hyper_height} * i.hyper_width * facts_.hyper_channels,
+                          latents * facts_.latent_channels, latents * facts_.detail_channels};
+        Owned<int8_t> z(s.z_count);
+        Owned<int32_t> y(s.y_count), details(s.details_count);
+        s.z = z.data();
+        s.y = y.data();
+        s.details = details.data();
+        plic_error error;
+        plic_status status;
+        {
+            nb::gil_scoped_release release;
+            status = plic_decode_symbols(model_.get(), bytes_of(data), data.size(), &limits, &s, &error);
+        }
+        check(status, error);
+        return nb::make_tuple(z.array({i.hyper_height, i.hyper_width, facts_.hyper_channels}),
+                              y.array({i.latent_height, i.latent_width, facts_.latent_channels}),
+                              details.array({i.latent_height, i.latent_width, facts_.detail_channels}));
+    }
+
+    template <typename T>
+    using Grid = nb::ndarray<const T, nb::numpy, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+
+    nb::bytes encode_symbols(Grid<int8_t> z, Grid<int32_t> y, Grid<int32_t> details, uint32_t width, uint32_t height,
+                             bool grey, uint32_t quality_hundredths) const {
+        plic_info info = {};
+        info.width = width;
+        info.height = height;
+        info.components = grey ? 1 : 3;
+        info.quality_hundredths = quality_hundredths;
+        // Only read.
+        const plic_symbols s = {const_cast<int8_t*>(z.data()), const_cast<int32_t*>(y.data()),
+                                const_cast<int32_t*>(details.data()), z.size(), y.size(), details.size()};
+        uint8_t* file = nullptr;
+        size_t size = 0;
+        plic_error error;
+        plic_status status;
+        {
+            nb::gil_scoped_release release;
+            const plic_limits limits = {std::numeric_limits<uint64_t>::max(), std::numeric_limits<uint64_t>::max()};
+            status = plic_encode_symbols(model_.get(), &info, &limits, &s, &file, &size, &error);
+        }
+        check(status, error);
+        std::unique_ptr<uint8_t, decltype(&plic_release)> owner(file, plic_release);
+        return nb::bytes(file, size);
+    }
+
+    nb::tuple hash(nb::bytes data, uint64_t max_pixels, uint64_t max_memory) const {
+        const plic_limits limits = {max_pixels, max_memory};
+        plic_hashes hashes;
+        plic_error error;
+        plic_status status;
+        {
+            nb::gil_scoped_release release;
+            status = plic_hash(model_.get(), bytes_of(data), data.size(), &limits, &hashes, &error);
+        }
+        check(status, error);
+        return nb::make_tuple(nb::bytes(hashes.symbols, sizeof hashes.symbols),
+                              nb::bytes(hashes.pixels, sizeof hashes.pixels), hashes.memory);
+    }
+
+    nb::dict run(const std::string& network, std::vector<Grid<int8_t>> inputs, uint32_t tile) const {
+        plic_tensor tensors[16];
+        uint32_t count = 16, input_count = 0;
+        plic_error error;
+        const auto side = [&](size_t axis) {
+            if (inputs.empty() || inputs[0].shape(axis) > 65536) return uint32_t{0};
+            return static_cast<uint32_t>(inputs[0].shape(axis));
+        };
+        const uint32_t height = side(0), width = side(1);
+        check(plic_network(model_.get(), network.c_str(), height, width, tensors, &count, &input_count, &error),
+              error);
+        if (inputs.size() != input_count) throw nb::value_error("the network has another number of inputs");
+        std::vector<const int8_t*> in;
+        for (uint32_t i = 0; i < input_count; ++i) {
+            const auto& x = inputs[i];
+            if (x.shape(0) != height || x.shape(1) != width || x.shape(2) != tensors[i].channels)
+                throw nb::value_error("an input is of a wrong shape");
+            in.push_back(x.data());
+        }
+        std::vector<Owned<int8_t>> made;
+        std::vector<int8_t*> out;
+        for (uint32_t i = input_count; i < count; ++i) {
+            made.emplace_back(size_t{tensors[i].height} * tensors[i].width * tensors[i].channels);
+            out.push_back(made.back().data());
+        }
+        plic_status status;
+        {
+            nb::gil_scoped_release release;
+            status = plic_run(model_.get(), network.c_str(), height, width, tile, in.data(), out.data(), nullptr,
+                              &error);
+        }
+        check(status, error);
+        nb::dict result;
+        for (uint32_t i = input_count; i < count; ++i)
+            result[tensors[i].name] =
+                made[i - input_count].array({tensors[i].height, tensors[i].width, tensors[i].channels});
+        return result;
+    }
+
+private:
+    plic_info read_info(const nb::bytes& data, const plic_limits& limits) const {
+        plic_info info;
+        plic_error error;
+        check(plic_read_info(bytes_of(data), data.size(), &limits, &info, &error), error);
+        return info;
+    }
+
+    std::unique_ptr<plic_model, decltype(&plic_model_close)> model_{nullptr, plic_model_close};
+    plic_model_info facts_;
+};
+
+static std::vector<std::string> kernel_names() {
+    std::vector<std::string> names;
+    while (const char* name = plic_kernels(names.size())) names.push_back(name);
+    return names;
+}
+
 static uint32_t crc32c(nb::bytes data) {
     const auto* p = static_cast<const uint8_t*>(data.data());
     const size_t size = data.size();
@@ -77,7 +299,7 @@ static uint32_t crc32c(nb::bytes data) {
 }
 
 NB_MODULE(_native, m) {
-    m.doc() = "The native core: the entropy coder (rans.h describes the bitstream) and CRC-32C.";
+    m.doc() = "The native core: decoder, entropy coder (rans.h describes the bitstream) and CRC-32C.";
     nb::class_<SymbolCoder>(m, "SymbolCoder",
                             "Codes integers with a fixed set of probability tables (rANS, 16-bit probabilities).\n\n"
                             "Safe to share between threads; the interpreter lock is released while coding.")
@@ -95,5 +317,44 @@ NB_MODULE(_native, m) {
         .def("decode", &SymbolCoder::decode, "data"_a, "rows"_a.noconvert(),
              "The symbols, int32[n], that encode(symbols, rows) made data from; rows is uint8[n].\n\n"
              "Raises ValueError if data is not exactly one such stream, or on a row outside the table set.");
+    const uint64_t pixels = PLIC_DEFAULT_MAX_PIXELS, memory = PLIC_DEFAULT_MAX_MEMORY;
+    nb::class_<NativeDecoder>(m, "NativeDecoder",
+                              "Decodes .plic files of one model without any runtime, to the bits of the reference.\n\n"
+                              "Safe to share between threads; the interpreter lock is released while decoding.\n"
+                              "max_pixels: what a file may claim. max_memory: bytes a call may take besides its result.\n"
+                              "Methods that take a file raise FormatError when it is damaged, of another model, or\n"
+                              "exceeds a limit.")
+        .def(nb::init<nb::bytes, std::optional<std::string>>(), "model"_a, "kernels"_a = nb::none(),
+             "model: a model file. kernels: one of `kernels()`, by default the fastest; the results are equal.\n\n"
+             "Raises ModelError if the file is not a sound model, ValueError on kernels this machine lacks.")
+        .def_prop_ro("model_id", &NativeDecoder::model_id, "SHA-256 of the model file.")
+        .def_prop_ro("profile", &NativeDecoder::profile)
+        .def_prop_ro("kernels", &NativeDecoder::kernels)
+        .def("decode", &NativeDecoder::decode, "data"_a, "max_pixels"_a = pixels, "max_memory"_a = memory,
+             "Pixels, uint8 [H, W, 3] RGB or [H, W] grey.",
+             nb::sig("def decode(self, data: bytes, max_pixels: int = ..., max_memory: int = ...) -> "
+                     "numpy.typing.NDArray[numpy.uint8]"))
+        .def("decode_rows", &NativeDecoder::decode_rows, "data"_a, "first"_a, "count"_a, "max_pixels"_a = pixels,
+             "max_memory"_a = memory, "Pixels of rows first .. first + count - 1 only.",
+             nb::sig("def decode_rows(self, data: bytes, first: int, count: int, max_pixels: int = ..., "
+                     "max_memory: int = ...) -> numpy.typing.NDArray[numpy.uint8]"))
+        .def("symbols", &NativeDecoder::symbols, "data"_a, "max_pixels"_a = pixels, "max_memory"_a = memory,
+             "z int8 [h, w, hyper], y and details int32 [4h, 4w, latents].",
+             nb::sig("def symbols(self, data: bytes, max_pixels: int = ..., max_memory: int = ...) -> "
+                     "tuple[numpy.typing.NDArray[numpy.int8], numpy.typing.NDArray[numpy.int32], "
+                     "numpy.typing.NDArray[numpy.int32]]"))
+        .def("encode_symbols", &NativeDecoder::encode_symbols, "z"_a.noconvert(), "y"_a.noconvert(),
+             "details"_a.noconvert(), "width"_a, "height"_a, "grey"_a, "quality_hundredths"_a,
+             "The file of symbols as `symbols` gives them. Raises ValueError if they do not fit.")
+        .def("hash", &NativeDecoder::hash, "data"_a, "max_pixels"_a = pixels, "max_memory"_a = memory,
+             "SHA-256 of the symbols (SPEC.md, section 7), SHA-256 of the pixels, and the most bytes it took.",
+             nb::sig("def hash(self, data: bytes, max_pixels: int = ..., max_memory: int = ...) -> "
+                     "tuple[bytes, bytes, int]"))
+        .def("run", &NativeDecoder::run, "network"_a, "inputs"_a, "tile"_a = 0,
+             "Outputs by name of a network of the model, on int8 [H, W, C] inputs; tile: cells at a time, 0 for all.\n\n"
+             "Raises ValueError on inputs that do not fit.",
+             nb::sig("def run(self, network: str, inputs: collections.abc.Sequence[numpy.typing.NDArray[numpy.int8]], "
+                     "tile: int = 0) -> dict[str, numpy.typing.NDArray[numpy.int8]]"));
+    m.def("kernels", &kernel_names, "Names of the kernels that this machine can run, fastest first.");
     m.def("crc32c", &crc32c, "data"_a, "The CRC-32C (Castagnoli) of data.");
 }

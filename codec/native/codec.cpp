@@ -1,8 +1,8 @@
 // From file to symbols to pixels, and from symbols to a file: SPEC.md, sections 5 and 6.
 //
 //     z                            decoded whole: 1/64 byte a pixel
-//     y                            a band of 64 latent rows at a time; the bands that a row of tiles needs are kept
-//     means, steps, y_hat, planes  a tile of 32 x 64 latents and what it needs around it
+//     y, d                         a band of 64 latent rows at a time; the bands that a row of tiles needs are kept
+//     means, steps, planes, d_hat  a tile of 32 x 64 latents and what it needs around it
 //     synthesis, pixels            parts of a tile, small enough for a processor's cache
 #include <algorithm>
 #include <cstring>
@@ -17,7 +17,9 @@ namespace {
 constexpr int32_t kTileRows = 32, kTileColumns = 64;  // latents
 constexpr int32_t kPart = 16;                         // latents: what networks compute at a time
 constexpr int32_t kKeptBands = 8;
-constexpr int32_t kRowCells = 16;  // cells of z whose rows are predicted at a time
+constexpr int32_t kRowCells = 16;    // cells of z whose rows are predicted at a time
+constexpr size_t kRowLatents = 64;   // latents whose magnitudes are summed at a time: those of kRowCells
+constexpr size_t kCells = kLatentsPerHyper * kLatentsPerHyper;  // latents of a cell of z
 
 bool is_anchor(int32_t y, int32_t x, bool second_half) { return ((y + x + (second_half ? 1 : 0)) & 1) == 0; }
 
@@ -42,6 +44,11 @@ bool run_parts(const Network& network, const Kernels& kernels, Workspace& worksp
     return true;
 }
 
+// Elements of a picture's symbols.
+struct Counts {
+    uint64_t z, y, details;
+};
+
 // One call's state.
 class Decoder {
 public:
@@ -50,6 +57,10 @@ public:
 
     Memory memory;
     Container file;
+
+    Counts counts() const {
+        return {count(zh_, zw_, model_.hypers), count(lh_, lw_, model_.latents), count(lh_, lw_, model_.details)};
+    }
 
     plic_status open(const uint8_t* data, size_t size, uint64_t max_pixels) {
         data_ = data;
@@ -78,17 +89,18 @@ public:
         lh_ = static_cast<int32_t>(info.latent_height);
         lw_ = static_cast<int32_t>(info.latent_width);
         quality_ = static_cast<int32_t>(info.quality_hundredths);
-        const int32_t cells = model_.rows.outputs;
-        if (!z_.allocate(memory, count(zh_, zw_, model_.hypers)) ||
-            !row_base_.allocate(memory, static_cast<uint64_t>(cells)) ||
-            !step_base_.allocate(memory, static_cast<uint64_t>(model_.latents)) ||
-            !row_acc_.allocate(memory, static_cast<uint64_t>(cells) * kRowCells) ||
-            !row_scratch_.allocate(memory, model_.kernels.scratch(model_.rows)))
+        const auto latents = static_cast<uint64_t>(model_.latents), details = static_cast<uint64_t>(model_.details);
+        const uint64_t widest = std::max(latents, details);
+        if (!z_.allocate(memory, count(zh_, zw_, model_.hypers)) || !row_base_.allocate(memory, kCells * widest) ||
+            !row_acc_.allocate(memory, kCells * widest * kRowCells) ||
+            !magnitude_acc_.allocate(memory, details * kRowLatents) ||
+            !magnitudes_.allocate(memory, latents * kRowLatents) ||
+            !step_base_.allocate(memory, latents + details) ||
+            !scratch_.allocate(memory, std::max({model_.kernels.scratch(model_.y_rows.accumulate),
+                                                 model_.kernels.scratch(model_.detail_rows.accumulate),
+                                                 model_.kernels.scratch(model_.magnitude_rows)})))
             return no_memory(error_, memory);
-        for (int32_t i = 0; i < cells; ++i)
-            row_base_[static_cast<size_t>(i)] =
-                model_.row_bias[i] + model_.row_knots.at(quality_, i % model_.latents) + (1 << 15);
-        for (int32_t c = 0; c < model_.latents; ++c)
+        for (int32_t c = 0; c < model_.latents + model_.details; ++c)
             step_base_[static_cast<size_t>(c)] =
                 static_cast<int32_t>(std::clamp<int64_t>(model_.step_knots.at(quality_, c), -(1 << 20), 1 << 20));
         return PLIC_OK;
@@ -131,48 +143,52 @@ public:
         return std::min(lh_ - band * static_cast<int32_t>(kBandRows), static_cast<int32_t>(kBandRows));
     }
 
-    // Table rows of a band of latents, [row][column][channel], from z.
-    plic_status latent_rows(int32_t band, Buffer<uint8_t>& rows) {
-        const int32_t channels = model_.latents, height = band_rows(band);
-        if (!rows.reserve(memory, count(std::min(lh_, static_cast<int32_t>(kBandRows)), lw_, channels)))
-            return no_memory(error_, memory);
-        const auto last = static_cast<int64_t>(model_.tables.row_count()) - 1;
-        const auto depth = static_cast<size_t>(channels);
-        for (int32_t y = 0; y < height; y += kLatentsPerHyper) {
-            const int32_t zy = (band * static_cast<int32_t>(kBandRows) + y) / kLatentsPerHyper;
-            for (int32_t x = 0; x < zw_; x += kRowCells) {
-                const int32_t cells = std::min(kRowCells, zw_ - x);
-                model_.kernels.accumulate(model_.rows, z_.data() + index(zy, x, zw_, model_.hypers),
-                                          static_cast<size_t>(cells), row_acc_.data(), row_scratch_.data());
-                const int32_t* acc = row_acc_.data();
-                for (int32_t cell = 0; cell < cells; ++cell) {
-                    for (int32_t k = 0; k < kLatentsPerHyper * kLatentsPerHyper; ++k, acc += depth) {
-                        uint8_t* to = rows.data() + index(y + k / kLatentsPerHyper,
-                                                          (x + cell) * kLatentsPerHyper + k % kLatentsPerHyper, lw_,
-                                                          channels);
-                        const int32_t* scale = model_.row_scale + static_cast<size_t>(k) * depth;
-                        const int64_t* base = row_base_.data() + static_cast<size_t>(k) * depth;
-                        for (size_t c = 0; c < depth; ++c) {
-                            const int64_t row = (int64_t{acc[c]} * scale[c] + base[c]) >> 16;
-                            to[c] = static_cast<uint8_t>(std::clamp<int64_t>(row, 0, last));
-                        }
-                    }
-                }
-            }
-        }
+    size_t band_count(int32_t band, int32_t channels) const {
+        return static_cast<size_t>(count(band_rows(band), lw_, channels));
+    }
+
+    // Table rows of a band of y, [row][column][channel], from z.
+    plic_status y_rows(int32_t band, Buffer<uint8_t>& rows) {
+        if (!rows.reserve(memory, band_count(0, model_.latents))) return no_memory(error_, memory);
+        predict(band, model_.y_rows, 0, model_.latents, rows.data(), [](size_t) { return int64_t{0}; });
         return PLIC_OK;
     }
 
-    size_t band_count(int32_t band) const { return static_cast<size_t>(count(band_rows(band), lw_, model_.latents)); }
-
-    // Symbols of a band into out[0 .. band_count), which holds zeros.
+    // Table rows of a band of details, from z and the symbols of y.
     template <typename T>
-    plic_status decode_band(int32_t band, T* out) {
-        const plic_status status = latent_rows(band, rows_);
+    plic_status detail_rows(int32_t band, const T* y, Buffer<uint8_t>& rows) {
+        const auto n = static_cast<size_t>(model_.details), latents = static_cast<size_t>(model_.latents);
+        if (!rows.reserve(memory, band_count(0, model_.details))) return no_memory(error_, memory);
+        size_t known = 0, end = 0;  // the latents whose sums are in magnitude_acc_
+        const size_t all = static_cast<size_t>(count(band_rows(band), lw_, 1));
+        predict(band, model_.detail_rows, model_.latents, model_.details, rows.data(), [&](size_t at) {
+            const size_t latent = at / n, c = at % n;
+            if (latent < known || latent >= end) {
+                known = latent;
+                end = std::min(latent + kRowLatents, all);
+                const T* symbol = y + known * latents;
+                for (size_t i = 0; i < (end - known) * latents; ++i) {
+                    const T v = symbol[i];
+                    magnitudes_[i] = model_.magnitudes[std::min<T>(static_cast<T>(v < 0 ? -v : v), 127)];
+                }
+                model_.kernels.accumulate(model_.magnitude_rows, magnitudes_.data(), end - known,
+                                          magnitude_acc_.data(), scratch_.data());
+            }
+            return int64_t{magnitude_acc_[(latent - known) * n + c]} * model_.magnitude_scale[c];
+        });
+        return PLIC_OK;
+    }
+
+    // Symbols of a band into y[0 .. band_count of latents) and details[0 .. band_count of details), which hold zeros.
+    template <typename T>
+    plic_status decode_band(int32_t band, T* y, T* details) {
+        plic_status status = y_rows(band, rows_);
         if (status != PLIC_OK) return status;
-        const Section& section = file.y[band];
-        const rans::Status coded = rans::decode(model_.tables, data_ + section.offset, section.size, rows_.data(),
-                                                band_count(band), out);
+        rans::Status coded = decode_section(file.y[band], band_count(band, model_.latents), y);
+        if (coded != rans::Status::ok) return damaged(coded);
+        status = detail_rows(band, y, rows_);
+        if (status != PLIC_OK) return status;
+        coded = decode_section(file.details[band], band_count(band, model_.details), details);
         return coded == rans::Status::ok ? PLIC_OK : damaged(coded);
     }
 
@@ -208,12 +224,57 @@ public:
     }
 
 private:
+    struct Band {
+        int32_t number = -1;
+        Buffer<int16_t> y, details;
+    };
+
     static uint64_t count(int32_t height, int32_t width, int32_t channels) {
         return static_cast<uint64_t>(height) * static_cast<uint64_t>(width) * static_cast<uint64_t>(channels);
     }
     static size_t index(int32_t y, int32_t x, int32_t width, int32_t channels) {
         return (static_cast<size_t>(y) * static_cast<size_t>(width) + static_cast<size_t>(x)) *
                static_cast<size_t>(channels);
+    }
+
+    template <typename T>
+    rans::Status decode_section(const Section& section, size_t n, T* out) {
+        return rans::decode(model_.tables, data_ + section.offset, section.size, rows_.data(), n, out);
+    }
+
+    // Rows of a band of one kind of symbol; more(i) is added to the i-th of them, in 2^-16 rows.
+    template <typename More>
+    void predict(int32_t band, const RowPredictor& predictor, int32_t first, int32_t channels, uint8_t* rows,
+                 More more) {
+        const auto last = static_cast<int64_t>(model_.tables.row_count()) - 1;
+        const auto depth = static_cast<size_t>(channels);
+        const int32_t height = band_rows(band);
+        for (size_t i = 0; i < kCells * depth; ++i)
+            row_base_[i] = predictor.bias[i] +
+                           model_.row_knots.at(quality_, first + static_cast<int32_t>(i % depth)) + (1 << 15);
+        for (int32_t y = 0; y < height; y += kLatentsPerHyper) {
+            const int32_t zy = (band * static_cast<int32_t>(kBandRows) + y) / kLatentsPerHyper;
+            for (int32_t x = 0; x < zw_; x += kRowCells) {
+                const int32_t cells = std::min(kRowCells, zw_ - x);
+                model_.kernels.accumulate(predictor.accumulate, z_.data() + index(zy, x, zw_, model_.hypers),
+                                          static_cast<size_t>(cells), row_acc_.data(), scratch_.data());
+                // In the order of rows, so that more(i) is asked for one run of latents after the other.
+                for (int32_t dy = 0; dy < kLatentsPerHyper; ++dy) {
+                    for (int32_t column = 0; column < cells * kLatentsPerHyper; ++column) {
+                        const int32_t cell = column / kLatentsPerHyper;
+                        const auto part = static_cast<size_t>(dy * kLatentsPerHyper + column % kLatentsPerHyper) * depth;
+                        const size_t to = index(y + dy, x * kLatentsPerHyper + column, lw_, channels);
+                        const int32_t* acc = row_acc_.data() + static_cast<size_t>(cell) * kCells * depth + part;
+                        const int32_t* scale = predictor.scale + part;
+                        const int64_t* base = row_base_.data() + part;
+                        for (size_t c = 0; c < depth; ++c) {
+                            const int64_t row = (int64_t{acc[c]} * scale[c] + base[c] + more(to + c)) >> 16;
+                            rows[to + c] = static_cast<uint8_t>(std::clamp<int64_t>(row, 0, last));
+                        }
+                    }
+                }
+            }
+        }
     }
 
     plic_status damaged(rans::Status status) {
@@ -232,26 +293,32 @@ private:
                 found = found || b.number == band;
                 if (b.number < first || b.number > last) {
                     // One that has memory is better than one that needs it.
-                    if (free == nullptr || b.symbols.size() > free->symbols.size()) free = &b;
+                    if (free == nullptr || b.y.size() > free->y.size()) free = &b;
                 }
             }
             if (found) continue;
             free->number = -1;
-            const uint64_t n = count(std::min(lh_, size), lw_, model_.latents);
-            if (free->symbols.size() > 0) std::memset(free->symbols.data(), 0, free->symbols.size() * sizeof(int16_t));
-            if (!free->symbols.reserve(memory, n)) return no_memory(error_, memory);
-            const plic_status status = decode_band(band, free->symbols.data());
+            if (!free->y.clear(memory, band_count(0, model_.latents)) ||
+                !free->details.clear(memory, band_count(0, model_.details)))
+                return no_memory(error_, memory);
+            const plic_status status = decode_band(band, free->y.data(), free->details.data());
             if (status != PLIC_OK) return status;
             free->number = band;
         }
         return PLIC_OK;
     }
 
-    // Symbols of all channels at one latent.
-    const int16_t* symbols(int32_t y, int32_t x) const {
+    // Symbols of all channels at one latent, of a band at hand.
+    const Band& band_of(int32_t y) const {
         const Band* band = bands_;
         while (band->number != y / static_cast<int32_t>(kBandRows)) ++band;
-        return band->symbols.data() + index(y % static_cast<int32_t>(kBandRows), x, lw_, model_.latents);
+        return *band;
+    }
+    const int16_t* symbols(int32_t y, int32_t x) const {
+        return band_of(y).y.data() + index(y % static_cast<int32_t>(kBandRows), x, lw_, model_.latents);
+    }
+    const int16_t* details(int32_t y, int32_t x) const {
+        return band_of(y).details.data() + index(y % static_cast<int32_t>(kBandRows), x, lw_, model_.details);
     }
 
     bool view(Buffer<int8_t>& buffer, const Region& region, int32_t channels, View& to) {
@@ -260,8 +327,8 @@ private:
         return true;
     }
 
-    int32_t step(int8_t log2_step, size_t channel) const {
-        const int32_t finer = std::clamp<int32_t>(log2_step, -64, 64);
+    int32_t step(int32_t log2_step, size_t channel) const {
+        const int32_t finer = std::clamp(log2_step, -64, 64);
         return model_.steps[std::clamp(step_base_[channel] + 8 * finer, 0, kMaxExponent)];
     }
 
@@ -283,6 +350,7 @@ private:
         Region regions[kMaxTensors];
         plan(synthesis, lh_, lw_, &pixels, regions);
         Region around = regions[0];
+        around.join(regions[1]);
         around.join(tile);
         plan(context, lh_, lw_, &around, regions);
         Region wide = around;
@@ -291,12 +359,13 @@ private:
         const plic_status status = require_bands(wide.y0, wide.y1);
         if (status != PLIC_OK) return status;
 
-        View made[3], anchors, means, planes;
+        View made[3], anchors, means, parts[2];
         const int32_t features = hyper.tensors[hyper.outputs[0]].spec.channels;
         if (!view(features_, wide, features, made[0]) || !view(means_, wide, latents, made[1]) ||
             !view(log2_steps_, wide, latents, made[2]) || !view(anchors_, wide, latents, anchors) ||
             !view(context_, around, latents, means) ||
-            !view(planes_, around, latents + model_.wide_count, planes))
+            !view(planes_, around, latents + model_.wide_count, parts[0]) ||
+            !view(details_, around, model_.details, parts[1]))
             return no_memory(error_, memory);
         const View z = {z_.data(), {0, 0, zh_, zw_}, model_.hypers};
         if (!run_parts(hyper, model_.kernels, workspace_, zh_, zw_, &z, wide, kPart, made))
@@ -329,7 +398,7 @@ private:
                 const int16_t* symbol = symbols(y, x);
                 const int8_t* mean[2] = {made[1].at(y, x), means.at(y, x)};
                 const int8_t* log2_step = made[2].at(y, x);
-                int8_t* plane = planes.at(y, x);
+                int8_t* plane = parts[0].at(y, x);
                 int32_t next = 0;
                 for (size_t c = 0; c < channels; ++c) {
                     const uint8_t bits = model_.fine_bits[c];
@@ -341,12 +410,17 @@ private:
                     if (bits > 0)
                         plane[latents + next++] = static_cast<int8_t>(std::clamp(y_hat - 4 * value, -128, 127));
                 }
+                const int16_t* detail = details(y, x);
+                int8_t* d_hat = parts[1].at(y, x);
+                for (size_t c = 0; c < static_cast<size_t>(model_.details); ++c)
+                    d_hat[c] = static_cast<int8_t>(
+                        detail[c] == 0 ? 0 : std::clamp(detail[c] * step(0, channels + c), -128, 127));
             }
         }
-        return synthesise(tile, planes, from, to, target, stride);
+        return synthesise(tile, parts, from, to, target, stride);
     }
 
-    plic_status synthesise(const Region& tile, const View& planes, int32_t from, int32_t to, uint8_t* target,
+    plic_status synthesise(const Region& tile, const View* inputs, int32_t from, int32_t to, uint8_t* target,
                            size_t stride) {
         const auto width = static_cast<int32_t>(file.info.width);
         const size_t components = file.info.components;
@@ -355,7 +429,7 @@ private:
                 const Region part = {y, x, std::min(y + kPart, tile.y1), std::min(x + kPart, tile.x1)};
                 const Region wanted = part.scaled(kLatent, 1);
                 View rgb;
-                if (!run(model_.networks[kSynthesis], model_.kernels, workspace_, lh_, lw_, &planes, &wanted, &rgb))
+                if (!run(model_.networks[kSynthesis], model_.kernels, workspace_, lh_, lw_, inputs, &wanted, &rgb))
                     return no_memory(error_, memory);
                 const int32_t right = std::min(wanted.x1, width);
                 for (int32_t row = std::max(wanted.y0, from); row < std::min(wanted.y1, to); ++row) {
@@ -375,11 +449,6 @@ private:
         return PLIC_OK;
     }
 
-    struct Band {
-        int32_t number = -1;
-        Buffer<int16_t> symbols;
-    };
-
     const plic_model& model_;
     plic_error* error_;
     const uint8_t* data_ = nullptr;
@@ -387,10 +456,11 @@ private:
     Buffer<int8_t> z_;
     Buffer<int64_t> row_base_;   // what is added to the scaled accumulators
     Buffer<int32_t> step_base_;  // what quality says about each channel's step
-    Buffer<int32_t> row_acc_;
-    Buffer<uint8_t> row_scratch_, rows_;
+    Buffer<int32_t> row_acc_, magnitude_acc_;
+    Buffer<int8_t> magnitudes_;
+    Buffer<uint8_t> scratch_, rows_;
     Band bands_[kKeptBands];
-    Buffer<int8_t> features_, means_, log2_steps_, anchors_, context_, planes_;
+    Buffer<int8_t> features_, means_, log2_steps_, anchors_, context_, planes_, details_;
     Workspace workspace_;
 };
 
@@ -407,22 +477,27 @@ uint64_t max_memory(const plic_limits* limits) {
 using namespace pocketlic;
 
 plic_status plic_decode_symbols(const plic_model* model, const uint8_t* data, size_t size, const plic_limits* limits,
-                                int8_t* z, size_t z_count, int32_t* y, size_t y_count, plic_error* error) {
-    if (model == nullptr || z == nullptr || y == nullptr)
+                                const plic_symbols* symbols, plic_error* error) {
+    if (model == nullptr || symbols == nullptr || symbols->z == nullptr || symbols->y == nullptr ||
+        symbols->details == nullptr)
         return fail(error, PLIC_ERROR_ARGUMENT, "no model, or nowhere to put symbols");
     Decoder decoder(*model, max_memory(limits), error);
     plic_status status = decoder.open(data, size, max_pixels(limits));
-    if (status == PLIC_OK) status = decoder.decode_z();
     if (status != PLIC_OK) return status;
-    const plic_info& info = decoder.file.info;
-    const uint64_t wanted = uint64_t{info.latent_height} * info.latent_width * static_cast<uint64_t>(model->latents);
-    if (z_count < decoder.z_count() || y_count < wanted)
+    const Counts counts = decoder.counts();
+    if (symbols->z_count < counts.z || symbols->y_count < counts.y || symbols->details_count < counts.details)
         return fail(error, PLIC_ERROR_ARGUMENT, "the arrays for symbols are too small");
-    std::memcpy(z, decoder.z(), decoder.z_count());
-    std::memset(y, 0, static_cast<size_t>(wanted) * sizeof *y);
-    for (uint32_t band = 0; band < info.bands && status == PLIC_OK; ++band) {
-        status = decoder.decode_band(static_cast<int32_t>(band), y);
-        y += decoder.band_count(static_cast<int32_t>(band));
+    status = decoder.decode_z();
+    if (status != PLIC_OK) return status;
+    std::memcpy(symbols->z, decoder.z(), decoder.z_count());
+    int32_t *y = symbols->y, *details = symbols->details;
+    std::memset(y, 0, static_cast<size_t>(counts.y) * sizeof *y);
+    std::memset(details, 0, static_cast<size_t>(counts.details) * sizeof *details);
+    const auto bands = static_cast<int32_t>(decoder.file.info.bands);
+    for (int32_t band = 0; band < bands && status == PLIC_OK; ++band) {
+        status = decoder.decode_band(band, y, details);
+        y += decoder.band_count(band, model->latents);
+        details += decoder.band_count(band, model->details);
     }
     return status;
 }
@@ -458,6 +533,20 @@ plic_status plic_decode_rows(const plic_model* model, const uint8_t* data, size_
     return status;
 }
 
+// As little-endian 16-bit values.
+static void update(Sha256& hash, const int16_t* values, size_t n) {
+    for (size_t i = 0; i < n;) {
+        uint8_t bytes[1024];
+        size_t filled = 0;
+        for (; i < n && filled < sizeof bytes; ++i) {
+            const auto v = static_cast<uint16_t>(values[i]);
+            bytes[filled++] = static_cast<uint8_t>(v);
+            bytes[filled++] = static_cast<uint8_t>(v >> 8);
+        }
+        hash.update(bytes, filled);
+    }
+}
+
 plic_status plic_hash(const plic_model* model, const uint8_t* data, size_t size, const plic_limits* limits,
                       plic_hashes* hashes, plic_error* error) {
     if (model == nullptr || hashes == nullptr)
@@ -469,47 +558,79 @@ plic_status plic_hash(const plic_model* model, const uint8_t* data, size_t size,
     const plic_info& info = decoder.file.info;
     Sha256 hash;
     hash.update(reinterpret_cast<const uint8_t*>(decoder.z()), decoder.z_count());
-    Buffer<int16_t> symbols;
-    for (uint32_t b = 0; b < info.bands && status == PLIC_OK; ++b) {
-        const auto band = static_cast<int32_t>(b);
-        const size_t n = decoder.band_count(band);
-        if (!symbols.allocate(decoder.memory, n)) return no_memory(error, decoder.memory);
-        status = decoder.decode_band(band, symbols.data());
-        for (size_t i = 0; status == PLIC_OK && i < n;) {
-            uint8_t bytes[1024];
-            size_t filled = 0;
-            for (; i < n && filled < sizeof bytes; ++i) {
-                const auto v = static_cast<uint16_t>(symbols[i]);
-                bytes[filled++] = static_cast<uint8_t>(v);
-                bytes[filled++] = static_cast<uint8_t>(v >> 8);
-            }
-            hash.update(bytes, filled);
-        }
+    Buffer<int16_t> y, details;
+    for (int32_t band = 0; band < static_cast<int32_t>(info.bands) && status == PLIC_OK; ++band) {
+        const size_t sizes[2] = {decoder.band_count(band, model->latents), decoder.band_count(band, model->details)};
+        if (!y.clear(decoder.memory, sizes[0]) || !details.clear(decoder.memory, sizes[1]))
+            return no_memory(error, decoder.memory);
+        status = decoder.decode_band(band, y.data(), details.data());
+        if (status != PLIC_OK) return status;
+        update(hash, y.data(), sizes[0]);
+        update(hash, details.data(), sizes[1]);
     }
-    symbols.reset();
+    y.reset();
+    details.reset();
     hash.finish(hashes->symbols);
     struct Rows {
         Sha256 hash;
         size_t bytes;
     } rows;
     rows.bytes = static_cast<size_t>(info.width) * info.components;
-    const auto update = [](void* user, uint32_t, uint32_t n, const uint8_t* pixels) {
+    const auto sink = [](void* user, uint32_t, uint32_t n, const uint8_t* pixels) {
         auto* to = static_cast<Rows*>(user);
         to->hash.update(pixels, n * to->bytes);
         return 0;
     };
     if (status == PLIC_OK)
-        status = decoder.decode_pixels(0, static_cast<int32_t>(info.height), nullptr, 0, update, &rows);
+        status = decoder.decode_pixels(0, static_cast<int32_t>(info.height), nullptr, 0, sink, &rows);
     rows.hash.finish(hashes->pixels);
     hashes->memory = decoder.memory.peak();
     return status;
 }
 
+// A file that grows section by section.
+class Writer {
+public:
+    explicit Writer(Memory& memory) : memory_(memory) {}
+    bool header(const plic_info& info) {
+        if (!out_.allocate(memory_, ContainerWriter::kHeaderBytes)) return false;
+        ContainerWriter writer(out_.data(), out_.size());
+        writer.header(info);
+        size_ = writer.size();
+        return true;
+    }
+    // Codes n symbols; bad_* are the caller's fault.
+    rans::Status section(const rans::TableSet& tables, const int32_t* symbols, const uint8_t* rows, size_t n) {
+        Buffer<uint8_t> coded, more;
+        if (!coded.allocate(memory_, rans::kStateBytes + uint64_t{6} * n)) return rans::Status::no_memory;
+        uint8_t *end = coded.data() + coded.size(), *begin = end;
+        const rans::Status status = rans::encode(tables, symbols, rows, n, end, &begin);
+        if (status != rans::Status::ok) return status;
+        const auto payload = static_cast<size_t>(end - begin);
+        const uint64_t room = uint64_t{size_} + payload + ContainerWriter::kSectionBytes;
+        if (out_.size() < room) {
+            if (!more.allocate(memory_, room + room / 2)) return rans::Status::no_memory;
+            std::memcpy(more.data(), out_.data(), size_);
+            out_.swap(more);
+        }
+        ContainerWriter writer(out_.data() + size_, out_.size() - size_);
+        writer.section(begin, payload);
+        size_ += writer.size();
+        return status;
+    }
+    const uint8_t* data() const { return out_.data(); }
+    size_t size() const { return size_; }
+
+private:
+    Memory& memory_;
+    Buffer<uint8_t> out_;
+    size_t size_ = 0;
+};
+
 plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, const plic_limits* limits,
-                                const int8_t* z, size_t z_count, const int32_t* y, size_t y_count, uint8_t** file,
-                                size_t* file_size, plic_error* error) {
-    if (model == nullptr || info == nullptr || z == nullptr || y == nullptr || file == nullptr ||
-        file_size == nullptr)
+                                const plic_symbols* symbols, uint8_t** file, size_t* file_size, plic_error* error) {
+    if (model == nullptr || info == nullptr || symbols == nullptr || symbols->z == nullptr ||
+        symbols->y == nullptr || symbols->details == nullptr || file == nullptr || file_size == nullptr)
         return fail(error, PLIC_ERROR_ARGUMENT, "no model, no symbols, or nowhere to put the file");
     *file = nullptr;
     *file_size = 0;
@@ -529,50 +650,51 @@ plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, 
     describe_grids(to);
     plic_status status = coder.prepare();
     if (status != PLIC_OK) return status;
-    if (z_count != coder.z_count() ||
-        y_count != uint64_t{to.latent_height} * to.latent_width * static_cast<uint64_t>(model->latents))
+    const Counts counts = coder.counts();
+    if (symbols->z_count != counts.z || symbols->y_count != counts.y || symbols->details_count != counts.details)
         return fail(error, PLIC_ERROR_ARGUMENT, "the number of symbols does not fit the picture");
-    std::memcpy(coder.z(), z, z_count);
+    for (size_t i = 0; i < symbols->y_count; ++i)
+        if (symbols->y[i] < -rans::kMaxSymbol || symbols->y[i] > rans::kMaxSymbol)
+            return fail(error, PLIC_ERROR_ARGUMENT, "%s", rans::message(rans::Status::bad_symbol));
+    std::memcpy(coder.z(), symbols->z, symbols->z_count);
 
-    // A section is written at the end of `section`; `out` grows by what it took.
-    Buffer<uint8_t> rows, section, out, more;
-    const size_t least = ContainerWriter::kHeaderBytes;
-    if (!out.allocate(coder.memory, least)) return no_memory(error, coder.memory);
-    ContainerWriter start(out.data(), least);
-    start.header(to);
-    size_t size = start.size();
-    Buffer<int32_t> widened;
-    for (int32_t part = -1; part < static_cast<int32_t>(to.bands); ++part) {
-        status = part < 0 ? coder.hyper_rows(rows) : coder.latent_rows(part, rows);
-        if (status != PLIC_OK) return status;
-        const size_t n = part < 0 ? z_count : coder.band_count(part);
-        const int32_t* symbols = y;
-        if (part < 0) {
-            if (!widened.allocate(coder.memory, n)) return no_memory(error, coder.memory);
-            for (size_t i = 0; i < n; ++i) widened[i] = z[i];
-            symbols = widened.data();
-        }
-        if (!section.reserve(coder.memory, rans::kStateBytes + uint64_t{6} * n))
-            return no_memory(error, coder.memory);
-        uint8_t *end = section.data() + section.size(), *begin = end;
-        const rans::Status coded = rans::encode(model->tables, symbols, rows.data(), n, end, &begin);
-        if (coded != rans::Status::ok) return fail(error, PLIC_ERROR_ARGUMENT, "%s", rans::message(coded));
-        if (part >= 0) y += n;
-        const auto payload = static_cast<size_t>(end - begin);
-        if (!more.allocate(coder.memory, uint64_t{size} + payload + ContainerWriter::kSectionBytes))
-            return no_memory(error, coder.memory);
-        std::memcpy(more.data(), out.data(), size);
-        ContainerWriter writer(more.data() + size, payload + ContainerWriter::kSectionBytes);
-        writer.section(begin, payload);
-        size += writer.size();
-        if (!out.allocate(coder.memory, size)) return no_memory(error, coder.memory);
-        std::memcpy(out.data(), more.data(), size);
-        more.reset();
+    Writer writer(coder.memory);
+    Buffer<uint8_t> rows;
+    if (!writer.header(to)) return no_memory(error, coder.memory);
+    const auto append = [&](const int32_t* values, size_t n) {
+        const rans::Status coded = writer.section(model->tables, values, rows.data(), n);
+        if (coded == rans::Status::no_memory) return no_memory(error, coder.memory);
+        return coded == rans::Status::ok ? PLIC_OK : fail(error, PLIC_ERROR_ARGUMENT, "%s", rans::message(coded));
+    };
+    {
+        Buffer<int32_t> z;
+        status = coder.hyper_rows(rows);
+        if (status == PLIC_OK && !z.allocate(coder.memory, symbols->z_count)) return no_memory(error, coder.memory);
+        for (size_t i = 0; i < z.size(); ++i) z[i] = symbols->z[i];
+        if (status == PLIC_OK) status = append(z.data(), z.size());
     }
-    *file = static_cast<uint8_t*>(std::malloc(size));
+    const auto bands = static_cast<int32_t>(to.bands);
+    const int32_t* y = symbols->y;
+    for (int32_t band = 0; band < bands && status == PLIC_OK; ++band) {
+        const size_t n = coder.band_count(band, model->latents);
+        status = coder.y_rows(band, rows);
+        if (status == PLIC_OK) status = append(y, n);
+        y += n;
+    }
+    y = symbols->y;
+    const int32_t* details = symbols->details;
+    for (int32_t band = 0; band < bands && status == PLIC_OK; ++band) {
+        const size_t n = coder.band_count(band, model->details);
+        status = coder.detail_rows(band, y, rows);
+        if (status == PLIC_OK) status = append(details, n);
+        y += coder.band_count(band, model->latents);
+        details += n;
+    }
+    if (status != PLIC_OK) return status;
+    *file = static_cast<uint8_t*>(std::malloc(writer.size()));
     if (*file == nullptr) return fail(error, PLIC_ERROR_MEMORY, "out of memory");
-    std::memcpy(*file, out.data(), size);
-    *file_size = size;
+    std::memcpy(*file, writer.data(), writer.size());
+    *file_size = writer.size();
     return PLIC_OK;
 }
 

@@ -152,6 +152,10 @@ plic_status read_container(const uint8_t* data, size_t size, uint64_t max_pixels
         if (!in.section("y section", file.y[i])) return kBad;
         info.y_size += file.y[i].size;
     }
+    for (uint32_t i = 0; i < info.bands; ++i) {
+        if (!in.section("details section", file.details[i])) return kBad;
+        info.details_size += file.details[i].size;
+    }
     if ((flags & kIcc) != 0 && !in.metadata("ICC profile", info.icc_offset, info.icc_size)) return kBad;
     if ((flags & kExif) != 0 && !in.metadata("EXIF", info.exif_offset, info.exif_size)) return kBad;
     if (in.left() > 0)

@@ -18,7 +18,7 @@ struct Section {
 struct Container {
     plic_info info;
     Section z;
-    Section y[kMaxBands];
+    Section y[kMaxBands], details[kMaxBands];
 };
 
 // Fills what follows from info.width, height and components: the sizes of the grids and the number of bands.

@@ -35,7 +35,8 @@ public:
         for (const char* c = at_; c != end_; ++c)
             if (*c == '{' || *c == '[' || *c == ',' || *c == ':') ++bound;
         if (!nodes_.allocate(memory, bound) || !strings_.allocate(memory, size)) return false;
-        count_ = used_ = 0;
+        count_ = 0;
+        used_ = 0;
         uint32_t open[kDepth];
         size_t depth = 0;
         do {

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 namespace pocketlic {
 
@@ -69,6 +70,19 @@ public:
 
     // At least n elements, of any content.
     bool reserve(Memory& memory, uint64_t n) { return n <= size_ || allocate(memory, n); }
+
+    // n zeroed elements, in the old memory if that has room.
+    bool clear(Memory& memory, uint64_t n) {
+        if (n > size_) return allocate(memory, n);
+        for (size_t i = 0; i < size_; ++i) data_[i] = T{};
+        return true;
+    }
+
+    void swap(Buffer& other) {
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+        std::swap(memory_, other.memory_);
+    }
 
     void reset() {
         if (memory_ != nullptr) memory_->release(data_, uint64_t{size_} * sizeof(T));

@@ -4,6 +4,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <initializer_list>
 #include <new>
 
 #include "json.h"
@@ -39,7 +40,7 @@ namespace {
 constexpr size_t kMaxHeader = size_t{1} << 20;
 constexpr uint32_t kMaxArrays = 1024;
 constexpr size_t kMaxName = 64;  // bytes of a tensor's or an array's name
-constexpr int32_t kMaxChannels = 4096;
+constexpr int32_t kMaxChannels = 1 << 16;
 constexpr int32_t kMaxFactor = 16;
 constexpr int32_t kMaxGrid = 256;  // how much finer or coarser than its inputs a network may get
 
@@ -131,7 +132,7 @@ private:
             const uint32_t shape = header_.get(v, "shape"), offsets = header_.get(v, "data_offsets");
             int64_t bytes = element_bytes(a.element);
             for (uint32_t d = header_.first(shape); d != Json::kNone; d = header_.next(shape, d)) {
-                if (a.rank == 3 || !header_.integer(d, 1, 1 << 20, a.shape[a.rank]) ||
+                if (a.rank == 3 || !header_.integer(d, 0, 1 << 24, a.shape[a.rank]) ||
                     bytes * a.shape[a.rank] > INT32_MAX)
                     return bad("array %.*s is of an impossible shape", print(name), name.data);
                 bytes *= a.shape[a.rank++];
@@ -387,7 +388,7 @@ private:
             bool sound = (value % period + period) % period == rule_->remainder;
             for (int64_t i = 0; i < taps; ++i) {
                 const int32_t v = weight[o * across + i * along];
-                sound = sound && v % rule_->multiple == 0;
+                sound = sound && v >= -127 && v % rule_->multiple == 0;
                 worst += (v < 0 ? -v : v) * reach;
             }
             if (!sound) return bad("%s/%s: breaks the tie-free rule of its profile", net.name, out.name);
@@ -446,7 +447,7 @@ private:
 
     bool knots(const char* array_name, int32_t channels, Knots& to) {
         const Array* a = find(array_name, Element::i32, 2);
-        if (a == nullptr || a->shape[1] != channels || a->shape[0] < 2 || kQualities % (a->shape[0] - 1) != 0)
+        if (a == nullptr || a->shape[1] != channels || a->shape[0] != knots_)
             return bad("%s is missing or of a wrong shape", array_name);
         to.values = integers(*a);
         to.count = static_cast<int32_t>(a->shape[0]);
@@ -461,30 +462,100 @@ private:
         return to != nullptr || out_of_memory();
     }
 
+    // The part of the row predictor for channels first .. first + channels - 1 out of `total`.
+    bool predictor(const Array& weight, const int32_t* scale, const int32_t* bias, int32_t total, int32_t first,
+                   int32_t channels, RowPredictor& to) {
+        constexpr int32_t kCells = kLatentsPerHyper * kLatentsPerHyper;
+        const int32_t outputs = kCells * channels;
+        const auto inputs = static_cast<size_t>(model_.hypers);
+        auto* s = model_.arena.make<int32_t>(static_cast<uint64_t>(outputs));
+        auto* b = model_.arena.make<int32_t>(static_cast<uint64_t>(outputs));
+        Buffer<int8_t> w;
+        if (s == nullptr || b == nullptr || !w.allocate(temporary_, static_cast<uint64_t>(outputs) * inputs))
+            return out_of_memory();
+        for (int32_t o = 0; o < outputs; ++o) {
+            const auto from = static_cast<size_t>(o / channels * total + first + o % channels);
+            s[o] = scale[from];
+            b[o] = bias[from];
+            std::memcpy(w.data() + static_cast<size_t>(o) * inputs, weight.data + from * inputs, inputs);
+        }
+        to.scale = s;
+        to.bias = b;
+        return projection(w.data(), outputs, model_.hypers, to.accumulate);
+    }
+
+    // A product with a matrix of weights, without bias.
+    bool projection(const int8_t* weight, int32_t outputs, int32_t inputs, Pointwise& to) {
+        to.outputs = outputs;
+        to.inputs = inputs;
+        Buffer<int32_t> zeros;
+        return (zeros.allocate(temporary_, static_cast<uint64_t>(outputs)) &&
+                model_.kernels.pack(model_.arena, weight, zeros.data(), 0, to)) ||
+               out_of_memory();
+    }
+
+    // latent_* or detail_*: the encoder's; the decoder only makes sure that they are there.
+    bool encoder_projection(const char* weight, const char* bias, const char* shift, int64_t& outputs,
+                            int64_t& inputs) {
+        const Array* w = find(weight, Element::i8, 2);
+        const Array* s = find(shift, Element::i8, 1);
+        if (w == nullptr || s == nullptr || w->shape[0] < 1 || w->shape[0] > kMaxChannels / 4 || w->shape[1] < 1 ||
+            s->shape[0] != w->shape[0])
+            return bad("%s or %s is missing or of a wrong shape", weight, shift);
+        outputs = w->shape[0];
+        inputs = w->shape[1];
+        for (int64_t i = 0; i < outputs; ++i) {
+            const auto v = static_cast<int8_t>(s->data[i]);
+            if (v < -31 || v > 16) return bad("%s is outside -31..16", shift);
+        }
+        const int32_t* ignored;
+        return vector(bias, outputs, ignored);
+    }
+
     bool tensors() {
         Arena& arena = model_.arena;
-        const Array* rows = find("row_weight", Element::i8, 2);
-        constexpr int64_t kCells = kLatentsPerHyper * kLatentsPerHyper;
-        if (rows == nullptr || rows->shape[0] % kCells != 0 || rows->shape[0] > kMaxChannels * kCells ||
-            rows->shape[1] > kMaxChannels)
-            return bad("row_weight is missing or of a wrong shape");
-        model_.latents = static_cast<int32_t>(rows->shape[0] / kCells);
-        model_.hypers = static_cast<int32_t>(rows->shape[1]);
-        model_.rows.outputs = static_cast<int32_t>(rows->shape[0]);
-        model_.rows.inputs = model_.hypers;
-        const auto* no_bias = arena.make<int32_t>(static_cast<uint64_t>(model_.rows.outputs));
-        if (no_bias == nullptr || !model_.kernels.pack(arena, reinterpret_cast<const int8_t*>(rows->data), no_bias,
-                                                       0, model_.rows))
-            return out_of_memory();
-        Knots gain;
-        const int32_t* exp2;
-        if (!vector("row_scale", model_.rows.outputs, model_.row_scale) ||
-            !vector("row_bias", model_.rows.outputs, model_.row_bias) ||
-            !knots("step_knots", model_.latents, model_.step_knots) ||
-            !knots("row_knots", model_.latents, model_.row_knots) ||
-            !knots("hyper_row_knots", model_.hypers, model_.hyper_row_knots) ||
-            !knots("hyper_gain_knots", model_.hypers, gain) || !vector("exp2", 256, exp2))
+        int64_t latents = 0, details = 0;
+        if (!encoder_projection("latent_weight", "latent_bias", "latent_shift", latents, latent_features_) ||
+            !encoder_projection("detail_weight", "detail_bias", "detail_shift", details, detail_features_))
             return false;
+        details *= 4;
+        const int64_t total = latents + details, outputs = kLatentsPerHyper * kLatentsPerHyper * total;
+        const Array* rows = find("row_weight", Element::i8, 2);
+        const Array* more = find("detail_row_weight", Element::i8, 2);
+        const Array* magnitude = find("magnitude", Element::i8, 1);
+        const Array* steps_array = find("step_knots", Element::i32, 2);
+        if (rows == nullptr || rows->shape[0] != outputs || rows->shape[1] < 1 || rows->shape[1] > kMaxChannels)
+            return bad("row_weight is missing or of a wrong shape");
+        if (more == nullptr || more->shape[0] != details || more->shape[1] != latents)
+            return bad("detail_row_weight is missing or of a wrong shape");
+        if (magnitude == nullptr || magnitude->shape[0] != 128)
+            return bad("magnitude is missing or of a wrong shape");
+        if (steps_array == nullptr || steps_array->shape[0] < 2 || kQualities % (steps_array->shape[0] - 1) != 0)
+            return bad("step_knots is missing or of a wrong shape");
+        knots_ = steps_array->shape[0];
+        model_.latents = static_cast<int32_t>(latents);
+        model_.details = static_cast<int32_t>(details);
+        model_.hypers = static_cast<int32_t>(rows->shape[1]);
+        const auto all = static_cast<int32_t>(total);
+        Knots gain;
+        const int32_t *exp2, *scale, *bias;
+        if (!vector("row_scale", outputs, scale) || !vector("row_bias", outputs, bias) ||
+            !vector("detail_row_scale", details, model_.magnitude_scale) ||
+            !knots("step_knots", all, model_.step_knots) || !knots("row_knots", all, model_.row_knots) ||
+            !knots("hyper_row_knots", model_.hypers, model_.hyper_row_knots) ||
+            !knots("hyper_gain_knots", model_.hypers, gain) || !vector("exp2", 256, exp2) ||
+            !predictor(*rows, scale, bias, all, 0, model_.latents, model_.y_rows) ||
+            !predictor(*rows, scale, bias, all, model_.latents, model_.details, model_.detail_rows) ||
+            !projection(reinterpret_cast<const int8_t*>(more->data), model_.details, model_.latents,
+                        model_.magnitude_rows))
+            return false;
+        auto* magnitudes = arena.make<int8_t>(128);
+        if (magnitudes == nullptr) return out_of_memory();
+        std::memcpy(magnitudes, magnitude->data, 128);
+        model_.magnitudes = magnitudes;
+        for (int64_t i = 0; i < knots_ * model_.hypers; ++i)
+            if (gain.values[i] < -15 * 256 || gain.values[i] > 15 * 256)
+                return bad("hyper_gain_knots exceed 15 octaves");
 
         for (int i = 0; i < 256; ++i)
             if (exp2[i] < 1 << 16 || exp2[i] >= 1 << 17) return bad("exp2 holds values outside 65536..131071");
@@ -508,16 +579,6 @@ private:
         model_.wide = channels;
         model_.fine_bits = fine_bits;
 
-        // The encoder's; the decoder only makes sure that they are there.
-        const Array* latent = find("latent_weight", Element::i8, 2);
-        const int32_t* latent_bias;
-        const Array* latent_shift = find("latent_shift", Element::i8, 1);
-        if (latent == nullptr || latent->shape[0] != model_.latents || latent_shift == nullptr ||
-            latent_shift->shape[0] != model_.latents)
-            return bad("latent_weight or latent_shift is missing or of a wrong shape");
-        latent_features_ = latent->shape[1];
-        if (!vector("latent_bias", model_.latents, latent_bias)) return false;
-
         const Array* radius = find("table_radius", Element::u16, 1);
         const Array* freq = find("table_freq", Element::u16, 1);
         if (radius == nullptr || freq == nullptr) return bad("table_radius or table_freq is missing");
@@ -538,16 +599,21 @@ private:
 
     // ----------------------------------------------------------------------------------------- the whole model
 
-    // Input and output: channels and how many times finer than the inputs the outputs are.
-    bool ends(NetworkIndex index, const int64_t* inputs, uint32_t input_count, const int64_t* outputs,
-              uint32_t output_count, int32_t numerator, int32_t denominator, int32_t cells) {
+    struct Output {
+        int64_t channels;
+        int32_t numerator, denominator;  // cells per cell of the inputs
+    };
+
+    bool ends(NetworkIndex index, std::initializer_list<int64_t> inputs, std::initializer_list<Output> outputs,
+              int32_t cells) {
         const Network& net = model_.networks[index];
-        bool fits = net.input_count == input_count && net.output_count == output_count;
-        for (uint32_t i = 0; fits && i < input_count; ++i) fits = net.tensors[i].spec.channels == inputs[i];
-        for (uint32_t i = 0; fits && i < output_count; ++i) {
+        bool fits = net.input_count == inputs.size() && net.output_count == outputs.size();
+        for (uint32_t i = 0; fits && i < net.input_count; ++i)
+            fits = net.tensors[i].spec.channels == inputs.begin()[i];
+        for (uint32_t i = 0; fits && i < net.output_count; ++i) {
             const Tensor& t = net.tensors[net.outputs[i]];
-            fits = (outputs[i] == 0 || t.spec.channels == outputs[i]) && t.numerator == numerator &&
-                   t.denominator == denominator;
+            const Output& o = outputs.begin()[i];
+            fits = t.spec.channels == o.channels && t.numerator == o.numerator && t.denominator == o.denominator;
         }
         // `cells`: inputs are a multiple of this high and wide.
         for (uint32_t t = 0; fits && t < net.tensor_count(); ++t) fits = cells % net.tensors[t].denominator == 0;
@@ -555,15 +621,14 @@ private:
     }
 
     bool interfaces() {
-        const int64_t y = model_.latents, z = model_.hypers, rgb = 3, planes = y + model_.wide_count;
+        const int64_t y = model_.latents, d = model_.details, z = model_.hypers;
         const Network& hyper = model_.networks[kHyperSynthesis];
         const int64_t features = hyper.tensors[hyper.outputs[0]].spec.channels;
-        const int64_t hyper_outputs[] = {features, y, y}, context_inputs[] = {features, y};
-        return ends(kAnalysis, &rgb, 1, &latent_features_, 1, 1, kLatent, kStride) &&
-               ends(kHyperAnalysis, &y, 1, &z, 1, 1, kLatentsPerHyper, kLatentsPerHyper) &&
-               ends(kHyperSynthesis, &z, 1, hyper_outputs, 3, kLatentsPerHyper, 1, 1) &&
-               ends(kContext, context_inputs, 2, &y, 1, 1, 1, kLatentsPerHyper) &&
-               ends(kSynthesis, &planes, 1, &rgb, 1, kLatent, 1, kLatentsPerHyper);
+        return ends(kAnalysis, {3}, {{latent_features_, 1, 16}, {detail_features_, 1, 8}}, kStride) &&
+               ends(kHyperAnalysis, {y, d}, {{z, 1, 4}}, kLatentsPerHyper) &&
+               ends(kHyperSynthesis, {z}, {{features, 4, 1}, {y, 4, 1}, {y, 4, 1}}, 1) &&
+               ends(kContext, {features, y}, {{y, 1, 1}}, kLatentsPerHyper) &&
+               ends(kSynthesis, {y + model_.wide_count, d}, {{3, 16, 1}}, kLatentsPerHyper);
     }
 
     plic_model& model_;
@@ -575,7 +640,7 @@ private:
     Buffer<Array> arrays_;
     uint32_t array_count_ = 0;
     const Profile* rule_ = nullptr;
-    int64_t skip_ = 0, latent_features_ = 0;
+    int64_t skip_ = 0, knots_ = 0, latent_features_ = 0, detail_features_ = 0;
 };
 
 }  // namespace
@@ -620,6 +685,7 @@ void plic_model_describe(const plic_model* model, plic_model_info* info) {
     info->profile = model->profile;
     info->kernels = model->kernels.name;
     info->latent_channels = static_cast<uint32_t>(model->latents);
+    info->detail_channels = static_cast<uint32_t>(model->details);
     info->hyper_channels = static_cast<uint32_t>(model->hypers);
     info->memory = model->memory.peak();
 }

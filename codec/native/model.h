@@ -40,6 +40,13 @@ struct Knots {
     }
 };
 
+// z -> rows of one kind of symbol. Outputs are (dy, dx, channel) of the 4 x 4 latents of a cell.
+struct RowPredictor {
+    Pointwise accumulate;
+    const int32_t* scale = nullptr;
+    const int32_t* bias = nullptr;
+};
+
 }  // namespace pocketlic
 
 struct plic_model {
@@ -50,10 +57,11 @@ struct plic_model {
     uint8_t id[32] = {};
     const char* profile = "";
     pocketlic::Network networks[pocketlic::kNetworks] = {};
-    int32_t latents = 0, hypers = 0;  // channels of y and z
-    pocketlic::Pointwise rows;        // z -> accumulators of the row predictor
-    const int32_t* row_scale = nullptr;
-    const int32_t* row_bias = nullptr;
+    int32_t latents = 0, details = 0, hypers = 0;  // channels of y, of d folded, and of z
+    pocketlic::RowPredictor y_rows, detail_rows;
+    pocketlic::Pointwise magnitude_rows;  // magnitudes of y -> accumulators that add to the rows of d
+    const int32_t* magnitude_scale = nullptr;
+    const int8_t* magnitudes = nullptr;  // [128]
     pocketlic::Knots step_knots, row_knots, hyper_row_knots;
     const int32_t* steps = nullptr;  // [kMaxExponent + 1]: 2^(i/256), rounded, from the table exp2
     const uint16_t* wide = nullptr;  // ascending

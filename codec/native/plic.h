@@ -61,7 +61,7 @@ typedef struct plic_model_info {
     uint8_t id[32]; /* SHA-256 of the model file; the first 8 bytes stand in each .plic file */
     const char *profile;
     const char *kernels;
-    uint32_t latent_channels, hyper_channels;
+    uint32_t latent_channels, detail_channels, hyper_channels;
     uint64_t memory; /* that the model takes, in bytes */
 } plic_model_info;
 
@@ -83,8 +83,8 @@ typedef struct plic_info {
     uint8_t model_id[8];
     uint32_t hyper_height, hyper_width;   /* cells of z */
     uint32_t latent_height, latent_width; /* cells of y */
-    uint32_t bands;                       /* y sections */
-    size_t z_size, y_size;                /* bytes of entropy-coded data */
+    uint32_t bands;                       /* y sections, and details sections */
+    size_t z_size, y_size, details_size;  /* bytes of entropy-coded data */
     size_t icc_offset, icc_size, exif_offset, exif_size; /* where they stand in the file; size 0: absent */
 } plic_info;
 
@@ -92,10 +92,17 @@ typedef struct plic_info {
 plic_status plic_read_info(const uint8_t *data, size_t size, const plic_limits *limits, plic_info *info,
                            plic_error *error);
 
-/* z: hyper_height * hyper_width * hyper_channels values; y: latent_height * latent_width * latent_channels; both in
- * the order [row][column][channel]. z_count and y_count are what the caller's arrays hold: at least that many. */
+/* What a file says about a picture, in the order [row][column][channel]: z, hyper_height x hyper_width x
+ * hyper_channels; y and details, latent_height x latent_width x latent_channels or detail_channels. */
+typedef struct plic_symbols {
+    int8_t *z;
+    int32_t *y, *details;
+    size_t z_count, y_count, details_count; /* elements that the arrays hold */
+} plic_symbols;
+
+/* The caller's arrays must hold as many elements as there are, or more. */
 plic_status plic_decode_symbols(const plic_model *model, const uint8_t *data, size_t size, const plic_limits *limits,
-                                int8_t *z, size_t z_count, int32_t *y, size_t y_count, plic_error *error);
+                                const plic_symbols *symbols, plic_error *error);
 
 /* Decodes to width * components bytes a row, `stride` bytes from row to row. */
 plic_status plic_decode(const plic_model *model, const uint8_t *data, size_t size, const plic_limits *limits,
@@ -111,7 +118,7 @@ plic_status plic_decode_rows(const plic_model *model, const uint8_t *data, size_
                              uint32_t first, uint32_t count, plic_row_sink *sink, void *user, plic_error *error);
 
 typedef struct plic_hashes {
-    uint8_t symbols[32]; /* SHA-256 of z as int8, then y as little-endian int16 */
+    uint8_t symbols[32]; /* SHA-256 of z as int8, then of each band y and details as little-endian int16 */
     uint8_t pixels[32];  /* SHA-256 of the rows, top to bottom, without padding */
     uint64_t memory;     /* the most that decoding took, in bytes */
 } plic_hashes;
@@ -119,11 +126,10 @@ typedef struct plic_hashes {
 plic_status plic_hash(const plic_model *model, const uint8_t *data, size_t size, const plic_limits *limits,
                       plic_hashes *hashes, plic_error *error);
 
-/* The .plic file of symbols as plic_decode_symbols gives them. info: width, height, components and
+/* The .plic file of symbols as plic_decode_symbols gives them, with exactly their counts. info: width, height, components and
  * quality_hundredths count. On PLIC_OK, *file (of *file_size bytes) is to be released with plic_release. */
 plic_status plic_encode_symbols(const plic_model *model, const plic_info *info, const plic_limits *limits,
-                                const int8_t *z, size_t z_count, const int32_t *y, size_t y_count, uint8_t **file,
-                                size_t *file_size, plic_error *error);
+                                const plic_symbols *symbols, uint8_t **file, size_t *file_size, plic_error *error);
 void plic_release(uint8_t *file); /* NULL is fine */
 
 /* ------------------------------------------------------------------------------- one network, for tests and tools */

@@ -71,8 +71,8 @@ int info(Job& job, const char* path) {
     std::printf("version     %u\nwidth       %u\nheight      %u\ncomponents  %u\nquality     %u.%02u\nmodel       ",
                 i.version, i.width, i.height, i.components, i.quality_hundredths / 100, i.quality_hundredths % 100);
     print_hex(i.model_id, sizeof i.model_id);
-    std::printf("\nbytes       %zu\nz bytes     %zu\ny bytes     %zu in %u bands\nICC bytes   %zu\nEXIF bytes  %zu\n",
-                file.size, i.z_size, i.y_size, i.bands, i.icc_size, i.exif_size);
+    std::printf("\nbytes       %zu\nz bytes     %zu\ny bytes     %zu in %u bands\nd bytes     %zu\nICC bytes   %zu\nEXIF bytes  %zu\n",
+                file.size, i.z_size, i.y_size, i.bands, i.details_size, i.icc_size, i.exif_size);
     return 0;
 }
 
@@ -126,12 +126,11 @@ int hash(Job& job, const char* path) {
 
 struct Symbols {
     plic_info info;
-    int8_t* z = nullptr;
-    int32_t* y = nullptr;
-    size_t z_count = 0, y_count = 0;
+    plic_symbols arrays = {nullptr, nullptr, nullptr, 0, 0, 0};
     ~Symbols() {
-        std::free(z);
-        std::free(y);
+        std::free(arrays.z);
+        std::free(arrays.y);
+        std::free(arrays.details);
     }
 };
 
@@ -140,16 +139,19 @@ plic_status symbols(Job& job, const Bytes& file, Symbols& to) {
     if (status != PLIC_OK) return status;
     plic_model_info m;
     plic_model_describe(job.model, &m);
-    to.z_count = size_t{to.info.hyper_height} * to.info.hyper_width * m.hyper_channels;
-    to.y_count = size_t{to.info.latent_height} * to.info.latent_width * m.latent_channels;
-    to.z = static_cast<int8_t*>(std::malloc(to.z_count));
-    to.y = static_cast<int32_t*>(std::malloc(to.y_count * sizeof(int32_t)));
-    if (to.z == nullptr || to.y == nullptr) {
+    plic_symbols& s = to.arrays;
+    const size_t latents = size_t{to.info.latent_height} * to.info.latent_width;
+    s.z_count = size_t{to.info.hyper_height} * to.info.hyper_width * m.hyper_channels;
+    s.y_count = latents * m.latent_channels;
+    s.details_count = latents * m.detail_channels;
+    s.z = static_cast<int8_t*>(std::malloc(s.z_count));
+    s.y = static_cast<int32_t*>(std::malloc(s.y_count * sizeof(int32_t)));
+    s.details = static_cast<int32_t*>(std::malloc(s.details_count * sizeof(int32_t)));
+    if (s.z == nullptr || s.y == nullptr || s.details == nullptr) {
         std::snprintf(job.error.message, sizeof job.error.message, "out of memory");
         return PLIC_ERROR_MEMORY;
     }
-    return plic_decode_symbols(job.model, file.data, file.size, &job.limits, to.z, to.z_count, to.y, to.y_count,
-                               &job.error);
+    return plic_decode_symbols(job.model, file.data, file.size, &job.limits, &s, &job.error);
 }
 
 int recode(Job& job, const char* path, const char* target) {
@@ -159,8 +161,7 @@ int recode(Job& job, const char* path, const char* target) {
     size_t size = 0;
     if (!read_file(path, file)) return complain(path, "cannot read it");
     if (symbols(job, file, s) != PLIC_OK ||
-        plic_encode_symbols(job.model, &s.info, &job.limits, s.z, s.z_count, s.y, s.y_count, &made, &size,
-                            &job.error) != PLIC_OK)
+        plic_encode_symbols(job.model, &s.info, &job.limits, &s.arrays, &made, &size, &job.error) != PLIC_OK)
         return complain(path, job.error.message);
     std::FILE* out = std::fopen(target, "wb");
     const bool written = out != nullptr && std::fwrite(made, 1, size, out) == size;

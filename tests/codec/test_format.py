@@ -11,7 +11,9 @@ from pocketlic.codec import format as plic
 from pocketlic.codec.errors import FormatError, PlicError
 
 HEADER = plic.Header(width=768, height=512, grey=False, quality_hundredths=6050, model_id=bytes(range(8)))
-FILE = plic.PlicFile(HEADER, z=b"zz" * 20, y=(b"latents" * 30,), icc=b"profile", exif=b"II*\0")
+FILE = plic.PlicFile(
+    HEADER, z=b"zz" * 20, y=(b"latents" * 30,), details=(b"details" * 40,), icc=b"profile", exif=b"II*\0"
+)
 
 
 def with_check(head: bytes) -> bytes:
@@ -21,14 +23,14 @@ def with_check(head: bytes) -> bytes:
 def test_golden_bytes():
     data = plic.write(FILE)
     assert data[:24].hex() == "d04c0d0a0106000102030405060780068004a2172f132ccb"
-    assert hashlib.sha256(data).hexdigest()[:16] == "3ed1af73f24d1a8a"
+    assert hashlib.sha256(data).hexdigest()[:16] == "d351cce531417f10"
     assert plic.read(data) == FILE
     assert plic.read_header(data[:24]) == HEADER
 
 
 def test_overhead_of_an_ordinary_photograph():
-    bare = replace(FILE, icc=b"", exif=b"", z=bytes(500), y=(bytes(40_000),))
-    assert len(plic.write(bare)) - 40_500 == 24 + 6 + 7
+    bare = replace(FILE, icc=b"", exif=b"", z=bytes(500), y=(bytes(30_000),), details=(bytes(10_000),))
+    assert len(plic.write(bare)) - 40_500 == 24 + 6 + 7 + 6
 
 
 @settings(max_examples=100, deadline=None)
@@ -44,7 +46,8 @@ def test_overhead_of_an_ordinary_photograph():
 )
 def test_round_trip(width, height, grey, quality, model_id, payload, icc, exif):
     header = plic.Header(width, height, grey, quality, model_id)
-    file = plic.PlicFile(header, payload, (payload[1:],) * plic.band_count(height), icc, exif)
+    bands = plic.band_count(height)
+    file = plic.PlicFile(header, payload, (payload[1:],) * bands, (payload[2:],) * bands, icc, exif)
     assert plic.read(plic.write(file), max_pixels=1 << 32) == file
 
 
@@ -128,7 +131,7 @@ def test_flagged_metadata_must_not_be_empty():
 
 
 def test_too_many_pixels():
-    huge = plic.PlicFile(replace(HEADER, width=65535, height=65535), b"", (b"",) * 64)
+    huge = plic.PlicFile(replace(HEADER, width=65535, height=65535), b"", (b"",) * 64, (b"",) * 64)
     data = plic.write(huge)
     with pytest.raises(FormatError, match="65535x65535 = 4294836225 pixels, more than the limit of 13421"):
         plic.read(data)
@@ -151,5 +154,7 @@ def test_bad_values_are_refused_when_writing(change):
 
 
 def test_wrong_number_of_bands_is_refused_when_writing():
-    with pytest.raises(PlicError, match="1 y sections, not 2"):
+    with pytest.raises(PlicError, match="1 bands, not 2 of y and 1 of details"):
         plic.write(replace(FILE, y=(b"", b"")))
+    with pytest.raises(PlicError, match="1 bands, not 1 of y and 0 of details"):
+        plic.write(replace(FILE, details=()))

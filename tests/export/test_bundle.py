@@ -41,7 +41,8 @@ def test_manifest_says_what_the_files_are(model, tmp_path):
     manifest = json.loads((tmp_path / "b" / MANIFEST).read_text())
     entry = manifest["files"]["synthesis.tflite"]
     assert entry["inputs"] == [
-        {"name": "y_hat", "shape": [1, 12, 12, 18], "dtype": "int8", "scale": 0.0625, "zero_point": 0}
+        {"name": "y_hat", "shape": [1, 12, 12, 18], "dtype": "int8", "scale": 0.0625, "zero_point": 0},
+        {"name": "details", "shape": [1, 12, 12, 16], "dtype": "int8", "scale": 0.0625, "zero_point": 0},
     ]
     assert entry["outputs"][0]["shape"] == [1, 192, 192, 3]
     assert entry["bytes"] == (tmp_path / "b" / "synthesis.tflite").stat().st_size
@@ -61,12 +62,13 @@ def test_macs_are_those_of_the_layers(make):
     macs = macs_per_pixel(model)
     assert macs["context"] == (2 * 16 * 16 + 25 * 16 + 16 * 16) / 256
     assert macs["latent"] == 1
-    assert macs["rows"] == 0.5
-    parts = ("analysis", "latent", "hyper_analysis", "rows", "hyper_synthesis", "context")
-    assert macs["encode"] == pytest.approx(sum(macs[p] for p in parts))
-    assert macs["decode"] == pytest.approx(
-        sum(macs[p] for p in ("rows", "hyper_synthesis", "context", "synthesis"))
-    )
+    assert macs["detail"] == 4 * 12 / 64
+    assert macs["rows"] == 1
+    assert macs["detail_rows"] == 1
+    both = ("rows", "detail_rows", "hyper_synthesis", "context")
+    encode = (*both, "analysis", "latent", "detail", "hyper_analysis")
+    assert macs["encode"] == pytest.approx(sum(macs[p] for p in encode))
+    assert macs["decode"] == pytest.approx(sum(macs[p] for p in (*both, "synthesis")))
 
 
 def test_an_old_bundle_is_replaced(make, tmp_path):

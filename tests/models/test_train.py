@@ -21,7 +21,8 @@ from pocketlic.models.train import TrainOptions, check, learning_rate_factor, ra
 
 torch.set_num_threads(1)
 
-SINGLE = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+# PYTHONSAFEPATH: from the checkout, `python -m` would import its bare folder pocketlic, not the package.
+SINGLE = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONSAFEPATH": "1"}
 
 
 @pytest.fixture

@@ -32,12 +32,12 @@ def photographs(photo_folder):
 
 
 def random_codec(seed=0):
-    """Random weights, with biases and gains that are not what initialization makes them."""
+    """Random weights, also where initialization leaves zeros, and gains."""
     torch.manual_seed(seed)
     codec = Codec()
     with torch.no_grad():
         for name, p in codec.named_parameters():
-            if name.endswith("bias") or name.startswith("gains"):
+            if name.endswith("bias") or name.startswith("gains") or not p.any():
                 p.add_(torch.randn_like(p) * 0.05)
     return codec
 

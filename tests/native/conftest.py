@@ -1,0 +1,59 @@
+"""Models and files for the native core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import pocketlic
+from pocketlic.codec import format as plic
+from pocketlic.codec._native import NativeDecoder
+from pocketlic.codec.codec import Codec, Symbols
+from pocketlic.quantization.integer import IntegerModel
+
+
+@pytest.fixture(scope="session")
+def open_model() -> Callable[[IntegerModel], SimpleNamespace]:
+    """Codec and native decoder of one model."""
+
+    def both(model: IntegerModel) -> SimpleNamespace:
+        return SimpleNamespace(model=model, codec=Codec(model), native=NativeDecoder(model.to_bytes()))
+
+    return both
+
+
+@pytest.fixture(scope="session")
+def shipped(open_model: Callable[[IntegerModel], SimpleNamespace]) -> Callable[[str], SimpleNamespace]:
+    """Codec and native decoder of a shipped profile."""
+    return cache(lambda profile: open_model(pocketlic.shipped_model(profile)))
+
+
+@pytest.fixture(scope="session")
+def random_symbols() -> Callable[..., Symbols]:
+    """Symbols that a file of this size can hold: mostly small, some of them as large as there are."""
+
+    def make(codec: Codec, header: plic.Header, seed: int) -> Symbols:
+        rng = np.random.default_rng(seed)
+        model = codec.model
+        h, w = -(-header.height // 64), -(-header.width // 64)
+
+        def latents(channels: int) -> np.ndarray:
+            shape = (4 * h, 4 * w, channels)
+            values = np.round(rng.laplace(0, 1.5, shape)).astype(np.int32)
+            extremes = rng.integers(-32767, 32768, shape).astype(np.int32)
+            return np.where(rng.random(shape) < 0.02, extremes, values)
+
+        z = rng.integers(-128, 128, (h, w, model.row_weight.shape[1])).astype(np.int8)
+        if seed % 2:
+            z //= 16
+        rows = codec.rows(z, header.quality_hundredths)
+        y = np.where(codec.latent_rows(rows) < model.skip, 0, latents(codec.latents)).astype(np.int32)
+        details = latents(rows.shape[2] - codec.latents)
+        details = np.where(codec.detail_rows(rows, y) < model.skip, 0, details).astype(np.int32)
+        return Symbols(z, y, details)
+
+    return make

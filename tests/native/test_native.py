@@ -1,0 +1,360 @@
+"""The native core equals the reference, bit by bit, and refuses what the reference refuses."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import pocketlic
+from pocketlic.codec import _native
+from pocketlic.codec import format as plic
+from pocketlic.codec._native import NativeDecoder
+from pocketlic.export.tflite import PIXELS_PER_CELL
+
+SIZES = [(1, 1), (1, 65), (67, 131), (64, 64), (200, 17), (33, 700)]
+
+
+def odd_network(make, profile, seed):
+    """A context network as no one would train it: channels that fill no vector, large and tiny kernels."""
+    b = make.Builder("context", profile, seed, features=16, anchors=16)
+    x = b.depthwise(b.pointwise("features", 17), 7)
+    low = b.pointwise(b.depthwise(b.space_to_depth(b.pointwise("anchors", 5, relu=True), 2), 3), 33, relu=True)
+    x = b.add(x, b.depth_to_space(b.pointwise(low, 4 * 17), 2), relu=True)
+    x = b.add(x, b.upsample(b.pointwise(low, 17, relu=True), 2))
+    wide = b.pointwise(b.depth_to_space(b.pointwise(x, 9 * 3), 3), 7)
+    x = b.pointwise(b.space_to_depth(wide, 3), 70)
+    return b.build(b.pointwise(b.depthwise(x, 1), 16))
+
+
+def symbols_hash(symbols):
+    digest = hashlib.sha256(symbols.z.tobytes())
+    for top in range(0, len(symbols.y), plic.BAND_LATENT_ROWS):
+        for part in (symbols.y, symbols.details):
+            digest.update(part[top : top + plic.BAND_LATENT_ROWS].astype("<i2").tobytes())
+    return digest.digest()
+
+
+@pytest.mark.parametrize("kernels", _native.kernels())
+@pytest.mark.parametrize("seed", range(3))
+def test_random_networks(make, profile, seed, kernels):
+    rng = np.random.default_rng(seed)
+    model = make.small_model(profile, seed)
+    networks = {**model.networks, "context": odd_network(make, profile, seed)}
+    if seed == 0:
+        networks = model.networks
+    model = replace(model, networks=networks)
+    native = NativeDecoder(model.to_bytes(), kernels)
+    assert (native.kernels, native.profile) == (kernels, profile)
+    for name, network in networks.items():
+        align = max(d for _, d in network.strides.values())
+        for tile in (0, align, 3 * align):
+            height, width = (align * int(n) for n in rng.integers(1, 3 + 30 // align, 2))
+            inputs = make.random_inputs(network, height, width, seed)
+            expected, actual = network.run(inputs), native.run(name, inputs, tile)
+            assert list(actual) == list(expected)
+            for output, values in expected.items():
+                np.testing.assert_array_equal(actual[output], values, err_msg=f"{name}/{output}, tile {tile}")
+
+
+@pytest.mark.parametrize("kernels", _native.kernels())
+def test_saturated_inputs(make, profile, kernels):
+    """Extreme activations drive the accumulators as far as the model's check allows."""
+    native = NativeDecoder(make.small_model(profile).to_bytes(), kernels)
+    for name, network in make.small_model(profile).networks.items():
+        for value in (-128, 127):
+            inputs = [np.full((64, 64, s.channels), value, np.int8) for s in network.inputs.values()]
+            for output, values in network.run(inputs).items():
+                np.testing.assert_array_equal(native.run(name, inputs)[output], values)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+def test_pictures_of_all_sizes(shipped, picture, profile, size, grey):
+    one = shipped(profile)
+    pixels = picture(*size, grey=grey)
+    for quality in (0, 63.21, 100):
+        data = pocketlic.encode(pixels, quality, profile=profile)
+        file = plic.read(data)
+        expected = one.codec.read_symbols(file)
+        z, y, details = one.native.symbols(data)
+        np.testing.assert_array_equal(z, expected.z)
+        np.testing.assert_array_equal(y, expected.y)
+        np.testing.assert_array_equal(details, expected.details)
+        decoded = one.native.decode(data)
+        np.testing.assert_array_equal(decoded, pocketlic.decode(data))
+        digests = one.native.hash(data)
+        assert digests[0] == symbols_hash(expected)
+        assert digests[1] == hashlib.sha256(decoded.tobytes()).digest()
+        again = one.native.encode_symbols(z, y, details, size[1], size[0], grey, file.header.quality_hundredths)
+        assert again == data
+
+
+@pytest.mark.parametrize("kernels", _native.kernels())
+@pytest.mark.parametrize("seed", range(4))
+def test_random_symbols(make, open_model, random_symbols, profile, seed, kernels):
+    """Symbols of any size, several bands, tiles whose surroundings lie in two bands."""
+    model = make.small_model(profile, seed)
+    if seed % 2:
+        model = replace(model, networks={**model.networks, "context": odd_network(make, profile, seed)})
+    codec, native = open_model(model).codec, NativeDecoder(model.to_bytes(), kernels)
+    height, width = [(2100, 70), (65, 1100), (1090, 1100), (5, 3)][seed]
+    header = plic.Header(width, height, False, [0, 3333, 5000, 10000][seed], codec.model_id)
+    symbols = random_symbols(codec, header, seed)
+    data = native.encode_symbols(symbols.z, symbols.y, symbols.details, width, height, False, header.quality_hundredths)
+    read = codec.read_symbols(plic.read(data))
+    for mine, theirs in zip(native.symbols(data), (symbols.z, symbols.y, symbols.details), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(read.y, symbols.y)
+    np.testing.assert_array_equal(read.details, symbols.details)
+    expected = codec.synthesise(symbols, header)
+    np.testing.assert_array_equal(native.decode(data), expected)
+    for first, count in ((0, 1), (height - 1, 1), (height // 3, height // 2), (0, 0)):
+        np.testing.assert_array_equal(native.decode_rows(data, first, count), expected[first : first + count])
+
+
+def test_shipped_models_with_random_symbols(shipped, random_symbols, profile):
+    one = shipped(profile)
+    header = plic.Header(200, 150, True, 9000, one.codec.model_id)
+    s = random_symbols(one.codec, header, 1)
+    data = one.native.encode_symbols(s.z, s.y, s.details, 200, 150, True, 9000)
+    np.testing.assert_array_equal(one.native.decode(data), one.codec.synthesise(s, header))
+
+
+def test_the_model_id_is_the_hash_of_the_file(shipped, profile):
+    one = shipped(profile)
+    assert one.native.model_id.hex() == one.model.model_id
+    assert one.native.model_id == hashlib.sha256(one.model.to_bytes()).digest()
+
+
+def test_threads_share_a_decoder(shipped, picture):
+    one = shipped("cpu")
+    data = pocketlic.encode(picture(300, 200))
+    expected = one.native.decode(data)
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(lambda first: one.native.decode_rows(data, first, 75), range(0, 300, 75)))
+        np.testing.assert_array_equal(np.concatenate(parts), expected)
+        for pixels in pool.map(one.native.decode, [data] * 8):
+            np.testing.assert_array_equal(pixels, expected)
+
+
+# ------------------------------------------------------------------------------------------------ hostile input
+
+
+@pytest.fixture(scope="module")
+def tiny(make, open_model, picture):
+    """A small model and a small file of it, with metadata."""
+    one = open_model(make.small_model("cpu"))
+    one.data = one.codec.encode(picture(20, 30), 40, icc=b"icc", exif=b"exif")
+    return one
+
+
+def refused(function, *arguments):
+    try:
+        function(*arguments)
+    except pocketlic.FormatError:
+        return True
+    return False
+
+
+def test_every_bit_and_every_byte_of_a_file_matter(tiny):
+    data = tiny.data
+    for i in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[i // 8] ^= 1 << i % 8
+        with pytest.raises(pocketlic.FormatError):
+            tiny.native.decode(bytes(damaged))
+    for n in range(len(data)):
+        with pytest.raises(pocketlic.FormatError):
+            tiny.native.decode(data[:n])
+    with pytest.raises(pocketlic.FormatError, match="1 bytes follow"):
+        tiny.native.decode(data + b"\0")
+    assert tiny.native.decode(data).shape == (20, 30, 3)
+
+
+def test_damage_that_checksums_do_not_show(tiny):
+    """Payloads are changed before the checksums are made: both decoders see the same symbols or none."""
+    rng = np.random.default_rng(0)
+    file = plic.read(tiny.data)
+    agreed = {True: 0, False: 0}
+    for i in range(400):
+        part = ("z", "y", "details")[i % 3]
+        payload = bytearray(file.z if part == "z" else getattr(file, part)[0])
+        at = int(rng.integers(len(payload)))
+        if i % 5 == 0:
+            del payload[at:]
+        else:
+            payload[at] ^= 1 << int(rng.integers(8))
+        changed = replace(file, **{part: bytes(payload) if part == "z" else (bytes(payload),)})
+        data = plic.write(changed)
+        bad = refused(tiny.codec.read_symbols, plic.read(data))
+        assert refused(tiny.native.symbols, data) == bad
+        assert refused(tiny.native.decode, data) == bad
+        if not bad:
+            np.testing.assert_array_equal(tiny.native.symbols(data)[1], tiny.codec.read_symbols(changed).y)
+        agreed[bad] += 1
+    assert agreed[True] > 300
+
+
+def header_bytes(width, height, quality=5000, flags=0, version=1, model=b"12345678"):
+    def varint(v):
+        return bytes([v]) if v < 128 else bytes([v & 127 | 128]) + varint(v >> 7)
+
+    head = b"\xd0L\r\n" + bytes([version, flags]) + model + varint(width) + varint(height)
+    head += quality.to_bytes(2, "little")
+    return head + _native.crc32c(head).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (b"", "empty"),
+        (b"\xd0L\r", "truncated in the header"),
+        (b"PLIC5", "transfer in text mode"),
+        (b"GIF89a", "not a .plic file"),
+        (header_bytes(0, 1), "outside 1x1"),
+        (header_bytes(1, 65536), "outside 1x1"),
+        (header_bytes(1 << 34, 1), "outside 1x1"),
+        (header_bytes(1 << 35, 1), "malformed number"),
+        (header_bytes(65535, 65535), "limit of"),
+        (header_bytes(1, 1, 10001), "quality 100.01"),
+        (header_bytes(1, 1, flags=8), "unknown flags"),
+        (header_bytes(1, 1, version=2), "newer"),
+        (header_bytes(1, 1, version=0), "no file version"),
+        (header_bytes(1, 1), "truncated in the z section"),
+        (header_bytes(1, 1) + b"\xff\xff\xff\xff\x0f", "truncated in the z section"),
+        (header_bytes(1, 1) + b"\x80\x00", "malformed number"),
+    ],
+)
+def test_impossible_headers(tiny, head, message):
+    with pytest.raises(pocketlic.FormatError, match=message):
+        tiny.native.decode(head)
+    with pytest.raises(pocketlic.FormatError):
+        plic.read(head)
+
+
+def test_a_file_of_another_model(tiny, shipped):
+    with pytest.raises(pocketlic.FormatError, match="made by model"):
+        shipped("cpu").native.decode(tiny.data)
+
+
+def test_limits(tiny, shipped, picture):
+    with pytest.raises(pocketlic.FormatError, match="limit of 599"):
+        tiny.native.decode(tiny.data, max_pixels=599)
+    one = shipped("cpu")
+    data = pocketlic.encode(picture(200, 300))
+    peak = one.native.hash(data)[2]
+    np.testing.assert_array_equal(one.native.decode(data, max_memory=peak), one.native.decode(data))
+    for limit in (0, 1000, peak // 2):
+        with pytest.raises(pocketlic.FormatError, match=f"limit of {limit} bytes"):
+            one.native.hash(data, max_memory=limit)
+
+
+def test_memory_hardly_grows_with_the_height(tiny):
+    def peak(height):
+        s = [np.zeros((height // 64, 16, 8), np.int8)]
+        s += [np.zeros((height // 16, 64, 16), np.int32) for _ in range(2)]
+        return tiny.native.hash(tiny.native.encode_symbols(*s, 1024, height, False, 0))[2]
+
+    assert peak(16384) - peak(4096) <= (16384 - 4096) * 1024 // 64 * 8
+
+
+def test_arguments_that_do_not_fit(tiny):
+    z, y, details = tiny.native.symbols(tiny.data)
+    with pytest.raises(ValueError, match="does not fit"):
+        tiny.native.encode_symbols(z, y, details, 65, 20, False, 0)
+    with pytest.raises(ValueError, match="out of range"):
+        tiny.native.encode_symbols(z, y, details, 30, 0, False, 0)
+    with pytest.raises(ValueError, match="exceeds 32767"):
+        tiny.native.encode_symbols(z, y - 40000, details, 30, 20, False, 4000)
+    with pytest.raises(ValueError, match="no such network"):
+        tiny.native.run("encoder", [])
+    with pytest.raises(ValueError, match="outside 1x1"):
+        tiny.native.run("context", [])
+    x = np.zeros((4, 4, 16), np.int8)
+    with pytest.raises(ValueError, match="number of inputs"):
+        tiny.native.run("context", [x])
+    with pytest.raises(ValueError, match="wrong shape"):
+        tiny.native.run("context", [x, x[:2]])
+    with pytest.raises(ValueError, match="multiple of 2"):
+        tiny.native.run("hyper_analysis", [x[:1], x[:1]])
+    with pytest.raises(ValueError, match="multiple of"):
+        tiny.native.run("hyper_analysis", [x, x], 1)
+    with pytest.raises(ValueError, match="rows beyond"):
+        tiny.native.decode_rows(tiny.data, 20, 1)
+    with pytest.raises(ValueError, match="no kernels"):
+        NativeDecoder(tiny.model.to_bytes(), "abacus")
+
+
+# -------------------------------------------------------------------------------------------------- model files
+
+
+def opens(data):
+    try:
+        NativeDecoder(data)
+    except pocketlic.ModelError as error:
+        assert "\n" not in str(error)
+        return False
+    return True
+
+
+def test_damaged_model_files(tiny):
+    """Where the native reader accepts a file, so does the reference: never the other way round by accident."""
+    rng = np.random.default_rng(0)
+    data = tiny.model.to_bytes()
+    header = 8 + int.from_bytes(data[:8], "little")
+    for n in [*range(0, 40), *rng.integers(0, len(data), 60).tolist()]:
+        assert not opens(data[:n])
+    assert not opens(data + b"\0")
+    accepted = 0
+    for i in range(1500):
+        damaged = bytearray(data)
+        at = int(rng.integers(header if i % 3 else len(data)))
+        damaged[at] = int(rng.integers(256)) if i % 2 else damaged[at] ^ 1 << int(rng.integers(8))
+        if opens(bytes(damaged)):
+            accepted += 1
+            pocketlic.quantization.integer.IntegerModel.from_bytes(bytes(damaged))
+    assert 0 < accepted < 1000
+
+
+def bad_layer(model, network, name, **changes):
+    layers = tuple(replace(x, **changes) if x.name == name else x for x in model.networks[network].layers)
+    changed = replace(model.networks[network], layers=layers)
+    return replace(model, networks={**model.networks, network: changed})
+
+
+def test_unsound_models_are_refused(tiny):
+    model = tiny.model
+    convolution = next(x for x in model.networks["synthesis"].layers if x.kind == "pointwise")
+    name, w, b, s = convolution.name, convolution.weight, convolution.bias, convolution.shift
+    big = np.full_like(b, 2**31 - 65)
+    unsound = {
+        "accumulator": bad_layer(model, "synthesis", name, bias=big),
+        "tie-free": bad_layer(model, "synthesis", name, weight=w | np.int8(1)),
+        "tie-free rule": bad_layer(model, "synthesis", name, bias=b + np.int32(1)),
+        "shift 1 ": bad_layer(model, "synthesis", name, shift=np.ones_like(s)),
+        "shift 16": bad_layer(model, "synthesis", name, shift=np.full_like(s, 16)),
+        "fit the channels": bad_layer(model, "synthesis", name, weight=w[:, 1:]),
+        "no sound factor": bad_layer(model, "synthesis", name, factor=0),
+        "no sound inputs": bad_layer(model, "synthesis", name, inputs=("nothing",)),
+        "exp2": replace(model, exp2=model.exp2 - 1),
+        "wide": replace(model, wide=np.array([5, 1], np.int16)),
+        "skip": replace(model, skip=64),
+        "sum to 65536": replace(model, table_freq=model.table_freq + np.eye(1, model.table_freq.size, dtype=np.uint16)[0]),
+        "profile": replace(model, profile="gpu"),
+        "row_bias": replace(model, row_bias=model.row_bias[1:]),
+        "too few or too many": replace(
+            model, networks={**model.networks, "context": replace(model.networks["context"], outputs=())}
+        ),
+        "do not fit the codec": replace(
+            model, networks={**model.networks, "context": replace(model.networks["synthesis"], name="context")}
+        ),
+        "tie-free rule of": replace(model, profile="strict"),
+    }
+    for message, changed in unsound.items():
+        with pytest.raises(pocketlic.ModelError, match=message):
+            NativeDecoder(changed.to_bytes())
+    assert opens(model.to_bytes())
