@@ -6,8 +6,7 @@
              hyper-synthesis, context -> means -> y_hat, d_hat -> synthesis
 
 The networks run in any executor that equals `IntegerNetwork.run`; all else is here. What the entropy decoder
-needs (z, symbols and the rows) involves no network at all, so the symbols of a file are the same whatever runs
-the networks.
+needs (z, symbols and the rows) involves no network, so the symbols of a file are the same whatever runs them.
 """
 
 from __future__ import annotations
@@ -80,9 +79,7 @@ class Codec:
     def encode(self, pixels: NDArray[np.uint8], quality: float, icc: bytes = b"", exif: bytes = b"") -> bytes:
         """`.plic` bytes of uint8 [H, W, 3] RGB or [H, W] grey at quality 0..100. PlicError on other input."""
         if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
-            raise PlicError(
-                f"a picture is uint8 [H, W, 3] or [H, W], not {pixels.dtype} {list(pixels.shape)}"
-            )
+            raise PlicError(f"a picture is uint8 [H, W, 3] or [H, W], not {pixels.dtype} {list(pixels.shape)}")
         if not 0 <= quality <= 100:
             raise PlicError(f"quality {quality:g} is outside 0 to 100")
         grey = pixels.ndim == 2
@@ -242,7 +239,7 @@ class Codec:
         """2**(log2_step / 256), rounded, from 1 to 2**14."""
         exponent = np.clip(log2_step, 0, 14 * 256)
         mantissa = self.model.exp2[exponent & 255].astype(np.int64)
-        return ((mantissa << (exponent >> 8)) + (1 << 15)) >> 16
+        return np.asarray(((mantissa << (exponent >> 8)) + (1 << 15)) >> 16)
 
     def _context(self, context: Int8, anchors: Int64) -> Int64:
         (mean,) = self.run(self.model.networks["context"], [context, self._coarse(anchors)]).values()
@@ -278,12 +275,12 @@ def _multiply(x: NDArray[Any], weight: Int8) -> Int64:
     """Sums int64 [h, w, out] of products of integers [h, w, in] and weights [out, in]."""
     # Integers far below 2**53: float64 is exact, and fast.
     product = x.reshape(-1, x.shape[2]).astype(np.float64) @ weight.T.astype(np.float64)
-    return product.astype(np.int64).reshape(*x.shape[:2], -1)
+    return np.asarray(product.astype(np.int64).reshape(*x.shape[:2], -1))
 
 
 def _divide(distance: Int64, step: Int64) -> Int64:
     """distance / step, rounded half up, where the distance is in 2**-8 of the step's unit."""
-    return (2 * distance + (step << 8)) // (step << 9)
+    return np.asarray((2 * distance + (step << 8)) // (step << 9))
 
 
 def _to_int8(pixels: NDArray[np.uint8]) -> Int8:

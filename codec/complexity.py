@@ -57,9 +57,7 @@ def count(model: IntegerModel, side: int = 128) -> Complexity:
 
     parameters = {
         network.name: sum(
-            la.weight.size + la.bias.size
-            for la in network.layers
-            if la.weight is not None and la.bias is not None
+            la.weight.size + la.bias.size for la in network.layers if la.weight is not None and la.bias is not None
         )
         for network in model.networks.values()
     }
@@ -75,6 +73,4 @@ def count(model: IntegerModel, side: int = 128) -> Complexity:
         for name, macs in {**encode, **decode}.items()
     }
     encoding, decoding = sum(encode.values()) / unit, sum(decode.values()) / unit
-    return Complexity(
-        decoding, encoding, VMUC_KMAC_PER_PIXEL / decoding, VMUC_KMAC_PER_PIXEL / encoding, components
-    )
+    return Complexity(decoding, encoding, VMUC_KMAC_PER_PIXEL / decoding, VMUC_KMAC_PER_PIXEL / encoding, components)

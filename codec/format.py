@@ -73,7 +73,7 @@ class Header:
 class PlicFile:
     """A whole file.
 
-    z, y, details: entropy-coded bytes; the last two have one item per band (see `band_count`), from top to bottom.
+    z, y, details: entropy-coded bytes; y and details by band (see `band_count`), from top to bottom.
     icc, exif: as stored in the picture (EXIF without the `Exif` prefix of JPEG); empty means absent.
     """
 
@@ -96,7 +96,8 @@ def write(file: PlicFile) -> bytes:
     header = file.header
     bands = band_count(header.height)
     if not len(file.y) == len(file.details) == bands:
-        raise PlicError(f"there must be {bands} bands, not {len(file.y)} of y and {len(file.details)} of details")
+        found = f"{len(file.y)} of y and {len(file.details)} of details"
+        raise PlicError(f"there must be {bands} bands, not {found}")
     flags = (_GREY if header.grey else 0) | (_ICC if file.icc else 0) | (_EXIF if file.exif else 0)
     head = (
         MAGIC

@@ -107,9 +107,7 @@ def open_bundle(folder: Path) -> Bundle:
     if manifest is None:
         raise ExportError(f"{folder} is not a Pocketlic bundle")
     if manifest.get("version") != VERSION:
-        raise ExportError(
-            f"{folder}: version {manifest.get('version')} of the bundle, this package reads {VERSION}"
-        )
+        raise ExportError(f"{folder}: version {manifest.get('version')} of the bundle, this package reads {VERSION}")
     try:
         data = {}
         for name, entry in manifest["files"].items():
@@ -156,9 +154,7 @@ def _require_replaceable(out: Path) -> None:
         raise ExportError(f"{out} exists and is not a bundle; choose another folder")
     foreign = present - set(manifest.get("files", ())) - {MANIFEST, PROOF}
     if foreign:
-        raise ExportError(
-            f"{out} holds files that are not the bundle's, such as {min(foreign)}; move them first"
-        )
+        raise ExportError(f"{out} holds files that are not the bundle's, such as {min(foreign)}; move them first")
 
 
 def _manifest(model: IntegerModel, content: dict[str, bytes], tile: int | None) -> dict[str, Any]:

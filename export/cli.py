@@ -69,9 +69,7 @@ def _export_float(out: Path) -> None:
     try:
         from .tflite_float import write_float
     except ImportError as error:
-        raise ExportError(
-            f"this target needs the package {error.name}: pip install 'pocketlic[export]'"
-        ) from None
+        raise ExportError(f"this target needs the package {error.name}: pip install 'pocketlic[export]'") from None
     for path in write_float(_weights("float"), out):
         typer.echo(f"wrote {path}")
 
@@ -96,9 +94,10 @@ def _print(bundle: Bundle, report: Report) -> None:
     for heading in ("KB", "MAC/pixel", "ms"):
         table.add_column(heading, justify="right")
     macs = bundle.manifest["mac_per_pixel"]
+    outside = sum(macs[name] for name in bundle.model.projections)
     for name, entry in bundle.manifest["files"].items():
         network = name.removesuffix(".tflite")
-        cost = entry.get("mac_per_pixel", sum(macs[i] for i in bundle.model.projections) if name == MODEL else 0.0)
+        cost = entry.get("mac_per_pixel", outside if name == MODEL else 0.0)
         time = f"{report.milliseconds[network]:.2f}" if network in report.milliseconds else ""
         table.add_row(name, f"{entry['bytes'] / 1000:.1f}", f"{cost:.0f}", time)
     Console().print(table)

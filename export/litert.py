@@ -41,9 +41,7 @@ class LiteRTExecutor:
         self._turn = Lock()
 
     @classmethod
-    def from_model(
-        cls, model: IntegerModel, kernels: Kernels = "xnnpack", threads: int = 1
-    ) -> LiteRTExecutor:
+    def from_model(cls, model: IntegerModel, kernels: Kernels = "xnnpack", threads: int = 1) -> LiteRTExecutor:
         """An executor of flatbuffers made in memory."""
         return cls(model_to_tflite(model), kernels, threads)
 

@@ -166,9 +166,7 @@ class _Writer:
         options.strideH = options.strideW = options.dilationHFactor = options.dilationWFactor = 1
         options.fusedActivationFunction = _activation(layer.relu)
         kind = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
-        self.operator(
-            kind, (layer.inputs[0], f"{layer.name}/weight", f"{layer.name}/bias"), layer.name, options
-        )
+        self.operator(kind, (layer.inputs[0], f"{layer.name}/weight", f"{layer.name}/bias"), layer.name, options)
 
     def depth_to_space(self, source: str, layer: Layer) -> None:
         options: Any = schema.DepthToSpaceOptionsT()

@@ -58,9 +58,7 @@ def _inputs(codec: Codec) -> dict[str, tuple[Tensor, ...]]:
     """What each network is given in one pass over a grey picture, [1, C, H, W]."""
     seen: dict[str, tuple[Tensor, ...]] = {}
     for name in NETWORKS:
-        getattr(codec, name).register_forward_pre_hook(
-            lambda _, inputs, name=name: seen.update({name: inputs})
-        )
+        getattr(codec, name).register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs}))
     codec(torch.full((1, 3, *SIZE), 0.5), torch.tensor([50.0]))
     for name in NETWORKS:
         getattr(codec, name)._forward_pre_hooks.clear()

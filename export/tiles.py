@@ -72,9 +72,7 @@ def run_tiled(run: Executor, network: IntegerNetwork, inputs: Sequence[Int8], ti
     """
     margin, align = halo(network), alignment(network)
     if tile % align or tile < 2 * margin + align:
-        raise ExportError(
-            f"{network.name}: tiles of {tile} cells do not fit a halo of {margin} and steps of {align}"
-        )
+        raise ExportError(f"{network.name}: tiles of {tile} cells do not fit a halo of {margin} and steps of {align}")
     height, width = inputs[0].shape[:2]
     if height < tile or width < tile:
         return network.run(inputs)
@@ -85,9 +83,7 @@ def run_tiled(run: Executor, network: IntegerNetwork, inputs: Sequence[Int8], ti
             n, d = network.strides[name]
             if name not in outputs:
                 outputs[name] = np.empty((height * n // d, width * n // d, values.shape[2]), np.int8)
-            kept = values[
-                (y0 - top) * n // d : (y1 - top) * n // d, (x0 - left) * n // d : (x1 - left) * n // d
-            ]
+            kept = values[(y0 - top) * n // d : (y1 - top) * n // d, (x0 - left) * n // d : (x1 - left) * n // d]
             outputs[name][y0 * n // d : y1 * n // d, x0 * n // d : x1 * n // d] = kept
     return outputs
 

@@ -45,9 +45,7 @@ def require_tile(pixels: NDArray[np.uint8], tile: int | None) -> None:
     """Raise ExportError when a picture is smaller than a tile: no exported network would run on it."""
     height, width = (-(-side // STRIDE) * STRIDE for side in pixels.shape[:2])
     if tile is not None and min(height, width) < tile:
-        raise ExportError(
-            f"a photograph of {pixels.shape[1]}x{pixels.shape[0]} does not fill a tile of {tile}x{tile}"
-        )
+        raise ExportError(f"a photograph of {pixels.shape[1]}x{pixels.shape[0]} does not fill a tile of {tile}x{tile}")
 
 
 def prove(bundle: Bundle, pixels: NDArray[np.uint8], quality: float) -> Report:
@@ -70,9 +68,7 @@ def prove(bundle: Bundle, pixels: NDArray[np.uint8], quality: float) -> Report:
     return Report(
         files_equal=data == reference.encode(pixels, quality),
         differing=int((decoded != expected).sum()),
-        milliseconds={
-            network.name: _median_ms(run, network, inputs) for network, inputs in recorder.calls.values()
-        },
+        milliseconds={network.name: _median_ms(run, network, inputs) for network, inputs in recorder.calls.values()},
         bpp=8 * len(data) / (pixels.shape[0] * pixels.shape[1]),
         psnr=float(10 * np.log10(255**2 / error)) if error else float("inf"),
     )

@@ -105,7 +105,7 @@ class _Relu(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
         return torch.where(y > 0, grad, grad.clamp_max(0) * 0.1)
 
@@ -113,8 +113,8 @@ class _Relu(torch.autograd.Function):
 def relu(x: Tensor) -> Tensor:
     """ReLU whose off side passes a tenth of a gradient that would switch it on.
 
-    With the plain one every hidden unit of the analysis went dead within a few thousand steps, for good: while the
-    steps are large a unit is noise to those behind it, and switching it off is the quickest remedy.
+    With the plain one every hidden unit of the analysis went dead within a few thousand steps, for good: while
+    the steps are large a unit is noise to those behind it, and switching it off is the quickest remedy.
     """
     return _Relu.apply(x)  # type: ignore[no-any-return,no-untyped-call]
 

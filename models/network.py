@@ -4,19 +4,21 @@
     features at 1/16 -> latent projection -> y                        (1/16, 128 channels)
     features at 1/8  -> detail projection -> d                        (1/8, 32 channels; kept as 128 at 1/16)
     y, d -> hyper-analysis -> z, rounded                              (1/64, 64 channels)
-    z -> row projection -> row of every latent: the entropy model; rows of d also see the magnitudes of y's symbols
+    z -> row projection -> row of every latent: the entropy model
+         (rows of d also see the magnitudes of y's symbols)
     z -> hyper-synthesis -> context features, mean0, log2 step of y
     anchors (a checkerboard):  y_hat = mean0 + step * round((y - mean0) / step)
     y_hat of the anchors -> context -> mean1, the means of the rest
     d_hat = step * round(d / step)
     y_hat, d_hat -> synthesis (body at 1/16, renderer at 1/4) -> RGB
 
-128 numbers per 16x16 pixels cannot carry a sharp picture: the best linear basis of that size stops at 33 dB on
-Kodak. The details double them, on small cells where neither means nor context would help, at little cost.
+128 numbers per 16x16 pixels cannot carry a sharp picture: the best linear basis of that size stops at 33 dB
+on Kodak. The details double them, on small cells where neither means nor context would help, at little cost.
 
-One model serves every quality from 0 to 100. Means, context and synthesis live in the domain of y, which does not
-depend on quality; quality only sets the quantization step of each channel (a gain vector: Cui et al., "Asymmetric
-gained deep image compression", CVPR 2021), shifts the rows accordingly, and scales z in the encoder.
+One model serves every quality from 0 to 100. Means, context and synthesis live in the domain of y, which does
+not depend on quality; quality only sets the quantization step of each channel (a gain vector: Cui et al.,
+"Asymmetric gained deep image compression", CVPR 2021), shifts the rows accordingly, and scales z in the
+encoder.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ class Block(nn.Module):
         self.depthwise = Depthwise(channels, kernel)
         self.expand = Pointwise(channels, 2 * channels, relu=True)
         self.project = Pointwise(2 * channels, channels)
-        nn.init.zeros_(self.project.weight)  # begin as the identity: early noise through it kills the ReLUs for good
+        # Begin as the identity: early noise through it kills the ReLUs for good.
+        nn.init.zeros_(self.project.weight)
         self.add = Add()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -181,14 +184,18 @@ class Synthesis(nn.Module):
 
 
 class Gains(nn.Module):
-    """What quality changes, by channel (those of y, then of d): learned at `KNOTS` qualities, linear in the log domain between."""
+    """What quality changes, by channel (those of y, then of d).
+
+    Learned at `KNOTS` qualities, linear in the log domain between.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         octaves = 0.5 * math.log2(200.0)  # the optimal step goes with the square root of the rate weight
         ramp = torch.linspace(octaves / 2, -octaves / 2, KNOTS)
         self.log2_step = nn.Parameter(ramp[:, None].repeat(1, LATENTS + 4 * DETAILS))
-        self.log2_scale = nn.Parameter(torch.zeros(KNOTS, LATENTS + 4 * DETAILS))  # beside what the step implies
+        # Beside what the step implies.
+        self.log2_scale = nn.Parameter(torch.zeros(KNOTS, LATENTS + 4 * DETAILS))
         self.log2_hyper_gain = nn.Parameter(torch.zeros(KNOTS, HYPER))
         self.log2_hyper_scale = nn.Parameter(torch.zeros(KNOTS, HYPER))
 
@@ -251,9 +258,9 @@ class Codec(nn.Module):
         z_row = row_from_log2_scale(gains.at(gains.log2_hyper_scale, quality))
         hyper_bits = self._bits(z, z_hat, z_row)
 
-        channel_step, detail_step = gains.at(gains.log2_step, quality).split((LATENTS, 4 * DETAILS), 1)
-        scale_gain, detail_gain = gains.at(gains.log2_scale, quality).split((LATENTS, 4 * DETAILS), 1)
-        log2_scale, detail_scale = self.rows_unfold(self.rows(z_hat)).float().split((LATENTS, 4 * DETAILS), 1)
+        channel_step, detail_step = _split(gains.at(gains.log2_step, quality))
+        scale_gain, detail_gain = _split(gains.at(gains.log2_scale, quality))
+        log2_scale, detail_scale = _split(self.rows_unfold(self.rows(z_hat)).float())
         context, mean0, log2_step = (t.float() for t in self.hyper_synthesis(z_hat))
         step = torch.exp2(channel_step + clamp_ste(log2_step, -LOG2_STEP_LIMIT, LOG2_STEP_LIMIT))
         step = self.step_grid(step)
@@ -278,6 +285,11 @@ class Codec(nn.Module):
     def _bits(self, symbol: Tensor, rounded: Tensor, row: Tensor) -> Tensor:
         """Bits per picture: of the rounded symbols, or in training with uniform noise for the rounding."""
         return gaussian_bits(_perturb(symbol) if self.training else rounded, row).sum((1, 2, 3))
+
+
+def _split(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The channels of y and of d."""
+    return x[:, :LATENTS], x[:, LATENTS:]
 
 
 def _perturb(x: Tensor) -> Tensor:

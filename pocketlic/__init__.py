@@ -70,9 +70,7 @@ def encode(
     return _codec(profile, runtime).encode(image, quality, icc, exif)
 
 
-def decode(
-    data: bytes, *, runtime: Runtime = "litert", max_pixels: int = DEFAULT_MAX_PIXELS
-) -> NDArray[np.uint8]:
+def decode(data: bytes, *, runtime: Runtime = "litert", max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
     """Decode `.plic` bytes to uint8 [H, W, 3] RGB or [H, W] grey, the same on every machine and runtime.
 
     Raises FormatError when the bytes are damaged, not a `.plic` file, of a model this package does not have,

@@ -40,9 +40,7 @@ def one_line_errors(extra: str = "train") -> Iterator[None]:
     except ImportError as error:
         if not error.name or error.name.startswith("pocketlic"):
             raise
-        typer.echo(
-            f"pocketlic: this needs the package {error.name}: pip install 'pocketlic[{extra}]'", err=True
-        )
+        typer.echo(f"pocketlic: this needs the package {error.name}: pip install 'pocketlic[{extra}]'", err=True)
         raise typer.Exit(2) from None
     except (PlicError, ModelError, OSError, MemoryError) as error:
         typer.echo(f"pocketlic: {error or type(error).__name__}", err=True)
@@ -63,16 +61,12 @@ def encode(
     out: Path,
     quality: Annotated[float, typer.Option(min=0.0, max=100.0)] = 60.0,
     profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
-    runtime: Annotated[
-        Runtime, typer.Option(help="what runs the networks; the result is the same")
-    ] = "litert",
+    runtime: Annotated[Runtime, typer.Option(help="what runs the networks; the result is the same")] = "litert",
 ) -> None:
     """Encode a picture file as .plic; ICC profile and EXIF are kept, EXIF orientation is applied."""
     with one_line_errors():
         source = read_picture(picture)
-        data = encode_pixels(
-            source.pixels, quality, profile=profile, runtime=runtime, icc=source.icc, exif=source.exif
-        )
+        data = encode_pixels(source.pixels, quality, profile=profile, runtime=runtime, icc=source.icc, exif=source.exif)
         write_atomic(out, data)
         height, width = source.pixels.shape[:2]
         typer.echo(f"{out}: {len(data)} bytes, {len(data) * 8 / (height * width):.3f} bpp")
@@ -82,9 +76,7 @@ def encode(
 def decode(
     file: Path,
     out: Path,
-    runtime: Annotated[
-        Runtime, typer.Option(help="what runs the networks; the result is the same")
-    ] = "litert",
+    runtime: Annotated[Runtime, typer.Option(help="what runs the networks; the result is the same")] = "litert",
     max_pixels: Annotated[int, typer.Option(help="refuse files that claim more")] = plic.DEFAULT_MAX_PIXELS,
 ) -> None:
     """Decode a .plic file to .png, .tif or .ppm."""
@@ -239,21 +231,15 @@ def qat(
 @app.command()
 def evaluate(
     images: Annotated[Path, typer.Argument(help="folder of pictures")],
-    out: Annotated[
-        Path, typer.Option(help="folder for files and results; what it has already is not redone")
-    ],
+    out: Annotated[Path, typer.Option(help="folder for files and results; what it has already is not redone")],
     qualities: Annotated[str, typer.Option(help="of Pocketlic, 0 to 100")] = "0,10,25,40,55,70,85,95,100",
     profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
     model: Annotated[Path | None, typer.Option(help="an integer model file instead of the profile's")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="repeat with the NumPy reference; slow")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="processes of one thread each")] = 1,
     codecs: Annotated[str, typer.Option(help="names separated by commas, or all")] = "pocketlic",
-    metrics: Annotated[
-        str, typer.Option(help="names separated by commas, jpeg-ai, or all")
-    ] = "rgb_psnr,yuv_psnr",
-    vvc: Annotated[
-        Path | None, typer.Option(help="folder of VVC streams NAME_qpQP.266 to compare with")
-    ] = None,
+    metrics: Annotated[str, typer.Option(help="names separated by commas, jpeg-ai, or all")] = "rgb_psnr,yuv_psnr",
+    vvc: Annotated[Path | None, typer.Option(help="folder of VVC streams NAME_qpQP.266 to compare with")] = None,
     anchor: Annotated[
         str | None, typer.Option(help="codec that the others' BD-rates are against; vvc if there")
     ] = None,

@@ -30,8 +30,11 @@ from ..quantization.integer import IntegerModel, Profile, load_model
 
 Pixels = NDArray[np.uint8]
 
-STREAM_SLACK_BYTES = 64
+SLACK_BYTES = 64
 """Container and coder state of a file: what real bytes may exceed the estimated entropy by, beside 1 %."""
+
+LEAST_JUDGED_BYTES = 2048
+"""Files of less estimated entropy are not judged by it: container and coder state weigh about 80 bytes."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,7 @@ class MeteringCoder(SymbolCoder):
 
 def entropy_met(file_bytes: int, bits: float) -> bool:
     """Whether a file is within 1 % of its estimated entropy, container and coder state allowed for."""
-    return abs(8 * file_bytes - bits) <= 0.01 * bits + 8 * STREAM_SLACK_BYTES
+    return abs(8 * file_bytes - bits) <= 0.01 * bits + 8 * SLACK_BYTES
 
 
 def require_pictures(folder: Path) -> list[Path]:
@@ -220,9 +223,7 @@ class Pillow:
     @property
     def identity(self) -> str:
         """Versions and options."""
-        library = (
-            f"{self.plugin} {version(self.plugin)}" if self.plugin else f"{features.version(self.feature)}"
-        )
+        library = f"{self.plugin} {version(self.plugin)}" if self.plugin else f"{features.version(self.feature)}"
         return f"Pillow {version('pillow')}, {library}, {self.format}, {dict(self.options)!r}"
 
     def encode(self, source: Source, setting: float) -> bytes:
@@ -306,17 +307,21 @@ class VvcStreams:
             frame = next(container.decode(video=0))
         if frame.format.name != "yuv420p10le":
             raise PlicError(f"the stream holds {frame.format.name}, not yuv420p10le")
-        height, width = frame.height, frame.width
-        luma, *chroma = (_plane(plane) for plane in frame.planes)
-        y = (luma[:height, :width] - 64) / 876
-        cb, cr = (
-            (np.asarray(Image.fromarray(c).resize((width, height), Image.Resampling.BICUBIC)) - 512) / 896
-            for c in chroma
-        )
-        rgb = np.stack(
-            [y + 1.5748 * cr, y - (0.2126 * 1.5748 * cr + 0.0722 * 1.8556 * cb) / 0.7152, y + 1.8556 * cb], 2
-        )
-        return np.clip(np.round(255 * rgb), 0, 255).astype(np.uint8)
+        planes = [_plane(plane) for plane in frame.planes]
+        return rgb_of_video(planes[0], planes[1], planes[2])
+
+
+def rgb_of_video(y: NDArray[np.float32], cb: NDArray[np.float32], cr: NDArray[np.float32]) -> Pixels:
+    """uint8 RGB [H, W, 3] of BT.709 limited-range 10-bit planes; chroma of any lower resolution, centred."""
+    height, width = y.shape
+    r, g, b = 0.2126, 0.7152, 0.0722
+    luma = (y - 64) / 876
+    blue, red = (
+        (np.asarray(Image.fromarray(c).resize((width, height), Image.Resampling.BICUBIC)) - 512) / 896 for c in (cb, cr)
+    )
+    blue, red = 2 * (1 - b) * blue, 2 * (1 - r) * red
+    rgb = np.stack([luma + red, luma - (r * red + b * blue) / g, luma + blue], 2)
+    return np.clip(np.round(255 * rgb), 0, 255).astype(np.uint8)
 
 
 def _plane(plane: Any) -> NDArray[np.float32]:

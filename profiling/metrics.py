@@ -100,6 +100,7 @@ def vif_p(a: Plane, b: Plane) -> float:
 
 def fsim(a: Plane, b: Plane) -> float:
     """Feature similarity of lumas (Zhang, Zhang, Mou, Zhang 2011): phase congruency and gradients."""
+    a, b = _at_least(a, 64), _at_least(b, 64)
     block = max(1, round(min(a.shape) / 256))
     a, b = _block_means(a, block), _block_means(b, block)
     congruency_a, congruency_b = _phase_congruency(a), _phase_congruency(b)
@@ -124,12 +125,12 @@ def iw_ssim(a: Plane, b: Plane) -> float:
         mean_x, mean_y, variance_x, variance_y, covariance = _moments(x, y, window)
         contrast = (2 * covariance + _C2) / (variance_x + variance_y + _C2)
         if level == len(_SCALES) - 1:
-            score = np.mean(contrast * (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1))
+            score = float(np.mean(contrast * (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)))
         else:
             parent = bands_a[level + 1] if level < len(_SCALES) - 2 else None
             weight = _information_content(x, y, parent)[crop:-crop, crop:-crop]
-            score = np.sum(contrast * weight) / np.sum(weight) if weight.any() else 1.0
-        product *= abs(float(score)) ** exponent
+            score = float(np.sum(contrast * weight) / np.sum(weight)) if weight.any() else 1.0
+        product *= abs(score) ** exponent
     return product
 
 
@@ -138,7 +139,8 @@ def vmaf(a: Plane, b: Plane) -> float:
     import torch
 
     with torch.no_grad():
-        return float(np.clip(float(_vmaf()(_tensor(a), _tensor(b))), 0, 100))
+        score = _vmaf()(*(_tensor(_at_least(x, 64)) for x in (a, b)))
+    return float(np.clip(float(score), 0, 100))
 
 
 def psnr_hvs_m(a: Plane, b: Plane) -> float:
@@ -269,9 +271,7 @@ def _scharr(plane: Plane) -> Plane:
     """Magnitude of the gradient, zeros around the picture."""
     side, across = np.array([3, 10, 3]) / 16, np.array([1, 0, -1])
     derivatives = (
-        ndimage.correlate1d(
-            ndimage.correlate1d(plane, across, axis, mode="constant"), side, 1 - axis, mode="constant"
-        )
+        ndimage.correlate1d(ndimage.correlate1d(plane, across, axis, mode="constant"), side, 1 - axis, mode="constant")
         for axis in (0, 1)
     )
     return np.asarray(np.hypot(*derivatives))
@@ -310,9 +310,7 @@ def _log_gabor(height: int, width: int, orientations: int, scales: int) -> list[
     lowpass = 1 / (1 + (radius / 0.45) ** 30)
     radius[0, 0] = 1
     angle = np.arctan2(-y[:, None], x)
-    bands = [
-        np.exp(-(np.log(radius * 6 * 2**s) ** 2) / (2 * math.log(0.55) ** 2)) * lowpass for s in range(scales)
-    ]
+    bands = [np.exp(-(np.log(radius * 6 * 2**s) ** 2) / (2 * math.log(0.55) ** 2)) * lowpass for s in range(scales)]
     for band in bands:
         band[0, 0] = 0
     spread = math.pi / orientations / 1.2
@@ -351,9 +349,7 @@ def _normalized_pyramid(plane: Plane) -> list[Plane]:
 
 def _mirrored(plane: Plane, taps: Plane) -> Plane:
     """Filter along both axes, the picture mirrored at its outermost samples."""
-    return np.asarray(
-        ndimage.correlate1d(ndimage.correlate1d(plane, taps, 0, mode="mirror"), taps, 1, mode="mirror")
-    )
+    return np.asarray(ndimage.correlate1d(ndimage.correlate1d(plane, taps, 0, mode="mirror"), taps, 1, mode="mirror"))
 
 
 def _resample(plane: Plane, positions: list[Plane]) -> Plane:

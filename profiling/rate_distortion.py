@@ -29,7 +29,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..codec.errors import PlicError
 from ..codec.image import write_atomic
-from .codecs import ImageCodec, Pocketlic, Source, entropy_met, read_source, require_pictures
+from .codecs import (
+    LEAST_JUDGED_BYTES,
+    ImageCodec,
+    Pocketlic,
+    Source,
+    entropy_met,
+    read_source,
+    require_pictures,
+)
 from .metrics import JPEG_AI, METRICS, measure
 
 T = TypeVar("T")
@@ -98,9 +106,7 @@ def bd_rate(anchor: Curve, test: Curve) -> BdRate:
     curves = [np.array(pareto(curve)) for curve in (anchor, test)]
     for name, points in zip(("anchor", "tested"), curves, strict=True):
         if len(points) < LEAST_POINTS:
-            raise CurveError(
-                f"the {name} curve has {len(points)} ascending points; {LEAST_POINTS} are needed"
-            )
+            raise CurveError(f"the {name} curve has {len(points)} ascending points; {LEAST_POINTS} are needed")
         if points[0, 0] <= 0:
             raise CurveError(f"the {name} curve has a point without rate")
     (anchor_rate, anchor_value), (test_rate, test_value) = (points.T for points in curves)
@@ -210,22 +216,21 @@ class Evaluation:
         return [r for r in self.verified if not r.reference_file_equal or r.reference_samples_differing]
 
     @property
+    def judged(self) -> list[Record]:
+        """The records whose files are large enough to be compared with their estimated entropy."""
+        return [r for r in self.records if (r.entropy_bits or 0) >= 8 * LEAST_JUDGED_BYTES]
+
+    @property
     def off_entropy(self) -> list[Record]:
         """Records whose file is too far from its estimated entropy."""
-        return [
-            r for r in self.records if r.entropy_bits is not None and not entropy_met(r.bytes, r.entropy_bits)
-        ]
+        return [r for r in self.judged if r.entropy_bits is not None and not entropy_met(r.bytes, r.entropy_bits)]
 
     def jpeg_ai_mean(self, codec: str) -> tuple[float, int] | None:
         """BD-rate in percent over JPEG AI's seven metrics, and the least of pictures behind one; or None.
 
         As JPEG AI does it: the mean over pictures first, then over metrics.
         """
-        means = [
-            (c.per_picture_mean, c.pictures)
-            for c in self.comparisons
-            if c.codec == codec and c.metric in JPEG_AI
-        ]
+        means = [(c.per_picture_mean, c.pictures) for c in self.comparisons if c.codec == codec and c.metric in JPEG_AI]
         percents = [percent for percent, _ in means if percent is not None]
         if len(percents) < len(JPEG_AI):
             return None
@@ -237,6 +242,7 @@ class Evaluation:
             **asdict(self),
             "verified": len(self.verified),
             "unequal": len(self.unequal),
+            "judged": len(self.judged),
             "off_entropy": len(self.off_entropy),
             "jpeg_ai_mean_percent": {codec: self.jpeg_ai_mean(codec) for codec in self.codecs},
             "published": PUBLISHED,
@@ -289,9 +295,7 @@ def evaluate(
     for name in names:
         if comparable and "rgb_psnr" in metrics:
             curve = _mean_curve(means[name], "rgb_psnr")
-            comparisons += [
-                _comparison(name, to, "rgb_psnr", published, curve) for to, published in PUBLISHED.items()
-            ]
+            comparisons += [_comparison(name, to, "rgb_psnr", published, curve) for to, published in PUBLISHED.items()]
         if anchor is not None and anchor != name:
             comparisons += [_against(name, anchor, metric, records, means) for metric in metrics]
     identities = {codec.name: codec.identity for codec in codecs}
@@ -415,9 +419,7 @@ def _one_thread_each() -> Iterator[None]:
 
 def _records(todo: Sequence[Job], jobs: int, console: Console) -> list[Record]:
     """The records in the order of the jobs; those at hand are taken, the others made."""
-    records = {
-        job.key: record for job in todo if (record := _load(job)) is not None and _complete(job, record)
-    }
+    records = {job.key: record for job in todo if (record := _load(job)) is not None and _complete(job, record)}
     missing = [job for job in todo if job.key not in records]
     done = len(todo) - len(missing)
     made = _in_processes(work, missing, jobs, console, "evaluating", done)
@@ -530,9 +532,7 @@ def _against(
                 single.append(bd_rate(points[anchor, picture], points[codec, picture]).percent)
             except CurveError:
                 continue  # `pictures` tells how many there are
-    overall = _comparison(
-        codec, anchor, metric, _mean_curve(means[anchor], metric), _mean_curve(means[codec], metric)
-    )
+    overall = _comparison(codec, anchor, metric, _mean_curve(means[anchor], metric), _mean_curve(means[codec], metric))
     return replace(overall, per_picture_mean=float(np.mean(single)) if single else None, pictures=len(single))
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..codec.image import write_atomic
-from .codecs import ImageCodec, Pixels, read_source, require_pictures
+from .codecs import SLACK_BYTES, ImageCodec, Pixels, read_source, require_pictures
 from .metrics import JPEG_AI
 from .rate_distortion import PUBLISHED, Comparison, Evaluation, Record, at_rates
 
@@ -68,9 +68,7 @@ def print_tables(evaluation: Evaluation, console: Console) -> None:
     for codec in evaluation.codecs:
         seven = evaluation.jpeg_ai_mean(codec)
         if seven is not None:
-            console.print(
-                f"{codec}: {seven[0]:+.1f} %, mean of JPEG AI's {len(JPEG_AI)} metrics ({seven[1]} pictures)"
-            )
+            console.print(f"{codec}: {seven[0]:+.1f} %, mean of JPEG AI's {len(JPEG_AI)} metrics ({seven[1]} pictures)")
     for line in verdicts(evaluation):
         console.print(line)
 
@@ -116,12 +114,12 @@ def overlap(comparison: Comparison) -> str:
 def verdicts(evaluation: Evaluation) -> list[str]:
     """One line for each check that was made."""
     lines = []
-    predicted = [r for r in evaluation.records if r.entropy_bits is not None]
-    if predicted:
-        worst = max(abs(8 * r.bytes / r.entropy_bits - 1) for r in predicted if r.entropy_bits)
+    judged = evaluation.judged
+    if judged:
+        worst = max(abs(8 * r.bytes / r.entropy_bits - 1) for r in judged if r.entropy_bits)
         lines.append(
-            f"real bits within 1 % + 64 bytes of the estimated entropy: "
-            f"{len(predicted) - len(evaluation.off_entropy)} of {len(predicted)} files (worst {worst:.2%})"
+            f"real bits within 1 % + {SLACK_BYTES} bytes of the estimated entropy: "
+            f"{len(judged) - len(evaluation.off_entropy)} of {len(judged)} files (worst {worst:.2%})"
         )
     if evaluation.verified:
         lines.append(
@@ -159,9 +157,7 @@ def write_plots(evaluation: Evaluation, out: Path) -> list[Path]:
     return paths
 
 
-def write_page(
-    evaluation: Evaluation, folder: Path, codecs: Sequence[ImageCodec], out: Path, jobs: int = 1
-) -> Path:
+def write_page(evaluation: Evaluation, folder: Path, codecs: Sequence[ImageCodec], out: Path, jobs: int = 1) -> Path:
     """`index.html` in `out`: curves, tables and a slider over parts of some pictures, all in one file.
 
     folder: the pictures evaluated. For the slider they are coded at equal rates, in `jobs` processes.
@@ -229,21 +225,15 @@ def _bd_matrix(evaluation: Evaluation) -> dict[str, Any]:
             if c is None:
                 row.append("")
                 continue
-            single = (
-                f"; mean of {c.pictures} pictures {c.per_picture_mean:+.1f} %" if c.per_picture_mean else ""
-            )
+            single = f"; mean of {c.pictures} pictures {c.per_picture_mean:+.1f} %" if c.per_picture_mean else ""
             title = (c.refusal or f"overlap {overlap(c)}") + single
-            row.append(
-                {"text": percent(c), "title": title, "better": c.result is not None and c.result.percent < 0}
-            )
+            row.append({"text": percent(c), "title": title, "better": c.result is not None and c.result.percent < 0})
         rows.append(row)
     means = {codec: evaluation.jpeg_ai_mean(codec) for codec in evaluation.codecs}
     if any(means.values()):
         seven = [{"text": f"{m[0]:+.1f} %", "better": m[0] < 0} if m else "" for m in means.values()]
         rows.append(["mean of JPEG AI's seven, pictures first", *seven])
-    published = (
-        "VTM, HM, AV1 and mbt2018-mean are published means. " if evaluation.published_comparable else ""
-    )
+    published = "VTM, HM, AV1 and mbt2018-mean are published means. " if evaluation.published_comparable else ""
     return {
         "note": f"More rate than the anchor at equal metric; mean curves, PCHIP. {published}Point at a "
         "figure for its overlap and the mean of the pictures' own BD-rates.",

@@ -1,14 +1,14 @@
 """Equalization: rescaling channels so that one scale per tensor serves them all.
 
-An int8 tensor has one scale, set by its widest channel; narrow channels then get few levels. Multiplying a channel by
-a positive factor where it is made, and dividing by it where it is used, changes nothing in float, and lets every
-channel fill the range. Nagel et al., "Data-free quantization through weight equalization and bias correction",
-ICCV 2019, here driven by the ranges of the activations.
+An int8 tensor has one scale, set by its widest channel; narrow channels then get few levels. Multiplying a
+channel by a positive factor where it is made, and dividing by it where it is used, changes nothing in float,
+and lets every channel fill the range. Nagel et al., "Data-free quantization through weight equalization and
+bias correction", ICCV 2019, here driven by the ranges of the activations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -22,12 +22,12 @@ QUANTILE = 0.9999
 
 @torch.no_grad()
 def equalize(
-    network: FakeQuantNetwork, batches: Sequence[tuple[Tensor, ...]], users: dict[str, Sequence[Pointwise]]
+    network: FakeQuantNetwork, batches: Sequence[tuple[Tensor, ...]], users: Mapping[str, Sequence[Pointwise]]
 ) -> None:
     """Rescale the channels of every tensor whose scale is free, in the float weights of a network.
 
-    batches: float inputs. users: output name -> the convolutions outside that read it. Outputs that are not named
-    there keep their channels as they are.
+    batches: float inputs. users: output name -> the convolutions outside that read it. Outputs that are not
+    named there keep their channels as they are.
     """
     frozen = set(network.exponents) | {network.group[o] for o in network.outputs if o not in users}
     frozen |= {network.group[name] for name in network.inputs}
@@ -39,7 +39,7 @@ def equalize(
         if group not in frozen:
             high = torch.quantile(x.transpose(0, 1).flatten(1).abs()[:, ::7], QUANTILE, dim=1)
             smallest = min(count, channels.get(group, count))
-            # Moving pixels repeats or merges channels in the order (dy, dx, c): index modulo the smallest count.
+            # Moving pixels repeats or merges channels in the order (dy, dx, c): modulo the smallest count.
             parts = [high] if group not in reach else [high, reach[group]]
             reach[group] = torch.stack([p.view(-1, smallest).amax(0) for p in parts]).amax(0)
             channels[group] = smallest

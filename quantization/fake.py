@@ -53,11 +53,7 @@ def trace(network: nn.Module) -> tuple[list[str], list[Node], list[str]]:
             nodes.append(Node(names[node], network.get_submodule(str(node.target)), sources))
         elif node.op == "output":
             result = node.args[0]
-            outputs = [
-                names[a]
-                for a in (result if isinstance(result, tuple) else (result,))
-                if isinstance(a, fx.Node)
-            ]
+            outputs = [names[a] for a in (result if isinstance(result, tuple) else (result,)) if isinstance(a, fx.Node)]
         else:
             raise TypeError(f"{node.op} {node.target}: networks are made of models.layers only")
     return inputs, nodes, outputs
@@ -219,7 +215,7 @@ class FakeQuantNetwork(nn.Module):
         visit: Callable[[str, Tensor], Tensor],
         apply: Callable[[Node, list[Tensor]], Tensor],
     ) -> list[Tensor]:
-        """Run the operations by `apply`, passing each tensor, inputs included, through `visit`; the outputs."""
+        """The outputs, by running the operations with `apply` and passing every tensor through `visit`."""
         tensors = {name: visit(name, value) for name, value in zip(self.inputs, x, strict=True)}
         for node in self.nodes:
             tensors[node.name] = visit(node.name, apply(node, [tensors[i] for i in node.inputs]))

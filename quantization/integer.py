@@ -389,9 +389,7 @@ class IntegerModel:
         for name, (dtype, shape) in expected.items():
             array = getattr(self, name)
             if array.dtype != dtype or array.shape != shape or 0 in shape[1:]:
-                raise ModelError(
-                    f"{name} is {array.dtype} {list(array.shape)}, not {dtype.__name__} {list(shape)}"
-                )
+                raise ModelError(f"{name} is {array.dtype} {list(array.shape)}, not {dtype.__name__} {list(shape)}")
         if latents == 0 or detail == 0 or knots < 2 or 10000 % (knots - 1):
             raise ModelError(f"{latents} latents and {knots} knots are no codec")
         for shift in (self.latent_shift, self.detail_shift):
@@ -399,9 +397,7 @@ class IntegerModel:
                 raise ModelError("latent_shift or detail_shift is outside -31..16")
         if self.hyper_gain_knots.min() < -15 << 8 or self.hyper_gain_knots.max() > 15 << 8:
             raise ModelError("hyper_gain_knots exceed 15 octaves")
-        if self.wide.size and (
-            self.wide.min() < 0 or (np.diff(self.wide) <= 0).any() or self.wide[-1] >= latents
-        ):
+        if self.wide.size and (self.wide.min() < 0 or (np.diff(self.wide) <= 0).any() or self.wide[-1] >= latents):
             raise ModelError("wide does not list channels in order")
         if self.exp2.min() < 1 << 16 or self.exp2.max() >= 1 << 17:
             raise ModelError("exp2 is outside one octave")

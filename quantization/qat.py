@@ -203,7 +203,7 @@ def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6
 
 
 def _reach(tensors: list[Tensor]) -> Tensor:
-    """Per channel [C], the magnitude that all but two in ten thousand values of [B, C, h, w] tensors stay below."""
+    """Per channel [C], what all but two in ten thousand values of [B, C, h, w] tensors stay below."""
     spread = torch.cat([t.transpose(0, 1).flatten(1) for t in tensors], 1).abs()
     return torch.quantile(spread[:, :: max(1, spread.shape[1] // 100_000)], 0.9998, dim=1)
 
@@ -282,7 +282,7 @@ def _int32(values: Tensor) -> NDArray[np.int32]:
 
 
 def _projection(codec: Codec, name: str) -> tuple[Int8, Tensor, Tensor]:
-    """(weights int8 [out, in], their exponents and the bias, both float64 [out]) of a fake-quantized projection."""
+    """A fake-quantized projection: weights int8 [out, in], their exponents and the bias, float64 [out]."""
     module = codec.get_submodule(name)
     assert isinstance(module, FakeQuantProjection)
     weight, exponent = module.integers()

@@ -91,20 +91,14 @@ class Builder:
 
     def _convolution(self, kind: Kind, source: str, shape: tuple[int, ...], out: int, relu: bool) -> str:
         multiple, remainder, least, most = RULES[self.profile]
-        weight = (self.rng.integers(-127 // multiple + 1, 127 // multiple + 1, shape) * multiple).astype(
-            np.int8
-        )
+        weight = (self.rng.integers(-127 // multiple + 1, 127 // multiple + 1, shape) * multiple).astype(np.int8)
         axes = (1,) if kind == "pointwise" else (0, 1)
         taps = weight.size // out
         # Spread outputs over about +-50, with some saturation; centre what a zero point of -128 shifts.
         spread = np.log2(np.sqrt(taps) * 73 * 60 / 50)
         shift = np.clip(np.round(spread + self.rng.uniform(-1, 1, out)), least, most).astype(np.int8)
         mean = weight.astype(np.int64).sum(axes) * (60 if self.specs[source].zero_point else 0)
-        bias = (
-            self.rng.integers(-20, 20, out) * (1 << shift.astype(np.int64))
-            + self.rng.integers(0, 999, out)
-            - mean
-        )
+        bias = self.rng.integers(-20, 20, out) * (1 << shift.astype(np.int64)) + self.rng.integers(0, 999, out) - mean
         bias = (bias // (2 * remainder) * (2 * remainder) + remainder).astype(np.int32)
         spec = self._spec(out, relu)
         return self._append(kind, (source,), spec, relu, weight=weight, bias=bias, shift=shift)
@@ -112,9 +106,7 @@ class Builder:
 
 def random_inputs(network: IntegerNetwork, height: int, width: int, seed: int = 0) -> list[Int8]:
     rng = np.random.default_rng(seed)
-    return [
-        rng.integers(-128, 128, (height, width, s.channels)).astype(np.int8) for s in network.inputs.values()
-    ]
+    return [rng.integers(-128, 128, (height, width, s.channels)).astype(np.int8) for s in network.inputs.values()]
 
 
 def everything(profile: Profile, seed: int = 0) -> IntegerNetwork:

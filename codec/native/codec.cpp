@@ -92,6 +92,7 @@ public:
         const auto latents = static_cast<uint64_t>(model_.latents), details = static_cast<uint64_t>(model_.details);
         const uint64_t widest = std::max(latents, details);
         if (!z_.allocate(memory, count(zh_, zw_, model_.hypers)) || !row_base_.allocate(memory, kCells * widest) ||
+            !fixed_.allocate(memory, widest) ||
             !row_acc_.allocate(memory, kCells * widest * kRowCells) ||
             !magnitude_acc_.allocate(memory, details * kRowLatents) ||
             !magnitudes_.allocate(memory, latents * kRowLatents) ||
@@ -150,7 +151,8 @@ public:
     // Table rows of a band of y, [row][column][channel], from z.
     plic_status y_rows(int32_t band, Buffer<uint8_t>& rows) {
         if (!rows.reserve(memory, band_count(0, model_.latents))) return no_memory(error_, memory);
-        predict(band, model_.y_rows, 0, model_.latents, rows.data(), [](size_t) { return int64_t{0}; });
+        predict(band, model_.y_rows, 0, model_.latents, rows.data(),
+                [](const int64_t* fixed, size_t) { return fixed; });
         return PLIC_OK;
     }
 
@@ -160,22 +162,24 @@ public:
         const auto n = static_cast<size_t>(model_.details), latents = static_cast<size_t>(model_.latents);
         if (!rows.reserve(memory, band_count(0, model_.details))) return no_memory(error_, memory);
         size_t known = 0, end = 0;  // the latents whose sums are in magnitude_acc_
-        const size_t all = static_cast<size_t>(count(band_rows(band), lw_, 1));
-        predict(band, model_.detail_rows, model_.latents, model_.details, rows.data(), [&](size_t at) {
-            const size_t latent = at / n, c = at % n;
-            if (latent < known || latent >= end) {
-                known = latent;
-                end = std::min(latent + kRowLatents, all);
-                const T* symbol = y + known * latents;
-                for (size_t i = 0; i < (end - known) * latents; ++i) {
-                    const T v = symbol[i];
-                    magnitudes_[i] = model_.magnitudes[std::min<T>(static_cast<T>(v < 0 ? -v : v), 127)];
-                }
-                model_.kernels.accumulate(model_.magnitude_rows, magnitudes_.data(), end - known,
-                                          magnitude_acc_.data(), scratch_.data());
-            }
-            return int64_t{magnitude_acc_[(latent - known) * n + c]} * model_.magnitude_scale[c];
-        });
+        const auto all = static_cast<size_t>(count(band_rows(band), lw_, 1));
+        predict(band, model_.detail_rows, model_.latents, model_.details, rows.data(),
+                [&](int64_t* fixed, size_t latent) {
+                    if (latent < known || latent >= end) {
+                        known = latent;
+                        end = std::min(latent + kRowLatents, all);
+                        const T* symbol = y + known * latents;
+                        for (size_t i = 0; i < (end - known) * latents; ++i) {
+                            const T magnitude = static_cast<T>(symbol[i] < 0 ? -symbol[i] : symbol[i]);
+                            magnitudes_[i] = model_.magnitudes[std::min<T>(magnitude, 127)];
+                        }
+                        model_.kernels.accumulate(model_.magnitude_rows, magnitudes_.data(), end - known,
+                                                  magnitude_acc_.data(), scratch_.data());
+                    }
+                    const int32_t* acc = magnitude_acc_.data() + (latent - known) * n;
+                    for (size_t c = 0; c < n; ++c) fixed[c] += int64_t{acc[c]} * model_.magnitude_scale[c];
+                    return fixed;
+                });
         return PLIC_OK;
     }
 
@@ -242,7 +246,7 @@ private:
         return rans::decode(model_.tables, data_ + section.offset, section.size, rows_.data(), n, out);
     }
 
-    // Rows of a band of one kind of symbol; more(i) is added to the i-th of them, in 2^-16 rows.
+    // Rows of a band of one kind of symbol. more(fixed, i) may change those of the i-th latent, in 2^-16 rows.
     template <typename More>
     void predict(int32_t band, const RowPredictor& predictor, int32_t first, int32_t channels, uint8_t* rows,
                  More more) {
@@ -258,7 +262,7 @@ private:
                 const int32_t cells = std::min(kRowCells, zw_ - x);
                 model_.kernels.accumulate(predictor.accumulate, z_.data() + index(zy, x, zw_, model_.hypers),
                                           static_cast<size_t>(cells), row_acc_.data(), scratch_.data());
-                // In the order of rows, so that more(i) is asked for one run of latents after the other.
+                // In the order of rows, so that more() is asked for one run of latents after the other.
                 for (int32_t dy = 0; dy < kLatentsPerHyper; ++dy) {
                     for (int32_t column = 0; column < cells * kLatentsPerHyper; ++column) {
                         const int32_t cell = column / kLatentsPerHyper;
@@ -267,10 +271,10 @@ private:
                         const int32_t* acc = row_acc_.data() + static_cast<size_t>(cell) * kCells * depth + part;
                         const int32_t* scale = predictor.scale + part;
                         const int64_t* base = row_base_.data() + part;
-                        for (size_t c = 0; c < depth; ++c) {
-                            const int64_t row = (int64_t{acc[c]} * scale[c] + base[c] + more(to + c)) >> 16;
-                            rows[to + c] = static_cast<uint8_t>(std::clamp<int64_t>(row, 0, last));
-                        }
+                        for (size_t c = 0; c < depth; ++c) fixed_[c] = int64_t{acc[c]} * scale[c] + base[c];
+                        const int64_t* fixed = more(fixed_.data(), to / depth);
+                        for (size_t c = 0; c < depth; ++c)
+                            rows[to + c] = static_cast<uint8_t>(std::clamp<int64_t>(fixed[c] >> 16, 0, last));
                     }
                 }
             }
@@ -455,6 +459,7 @@ private:
     int32_t zh_ = 0, zw_ = 0, lh_ = 0, lw_ = 0, quality_ = 0;
     Buffer<int8_t> z_;
     Buffer<int64_t> row_base_;   // what is added to the scaled accumulators
+    Buffer<int64_t> fixed_;      // of the symbols at one latent
     Buffer<int32_t> step_base_;  // what quality says about each channel's step
     Buffer<int32_t> row_acc_, magnitude_acc_;
     Buffer<int8_t> magnitudes_;

@@ -1,4 +1,4 @@
-#include "kernels.h"
+#include "kernels_x86.h"
 
 #include <algorithm>
 #include <cstring>
@@ -142,7 +142,11 @@ void add_plain(const int8_t* a, const int8_t* b, int32_t offset, int32_t low, si
 constexpr Kernels kPortable = {"portable",      always,           pack_portable,   no_scratch,
                                pointwise_plain, accumulate_plain, depthwise_plain, add_plain};
 
-constexpr const Kernels* kAll[] = {&kPortable};
+constexpr const Kernels* kAll[] = {
+#if POCKETLIC_X86
+    &kVnni, &kAvx2,
+#endif
+    &kPortable};
 
 }  // namespace
 

@@ -86,9 +86,7 @@ def test_the_same_picture_gives_the_same_file_and_the_same_pixels_again(runtime,
     pixels = picture(65, 64)
     data = codec_of("cpu", runtime).encode(pixels, 40)
     first = codec_of("cpu", runtime).decode(data)
-    codec_of("cpu", runtime).decode(
-        codec_of("cpu", runtime).encode(picture(40, 30), 99)
-    )  # other work between
+    codec_of("cpu", runtime).decode(codec_of("cpu", runtime).encode(picture(40, 30), 99))  # other work between
     assert codec_of("cpu", runtime).encode(pixels, 40) == data
     np.testing.assert_array_equal(codec_of("cpu", runtime).decode(data), first)
     model = pocketlic.shipped_model("cpu")
@@ -283,9 +281,7 @@ def test_complexity_is_counted_in_whole_encodes_and_decodes(profile):
         assert sum(p["kmac_per_pixel"] for p in parts.values() if p[side]) == pytest.approx(total)
     assert not parts["synthesis"]["encodes"]
     assert not parts["analysis"]["decodes"]
-    weights = sum(
-        la.weight.size + la.bias.size for la in model.networks["context"].layers if la.weight is not None
-    )
+    weights = sum(la.weight.size + la.bias.size for la in model.networks["context"].layers if la.weight is not None)
     assert parts["context"]["parameters"] == weights
     assert count(model, 64).decode_kmac_per_pixel == pytest.approx(result.decode_kmac_per_pixel)
 

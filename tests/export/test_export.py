@@ -38,9 +38,7 @@ def test_proof(make, profile, pixels, tmp_path, tile):
     assert report.bpp == 8 * len(data) / pixels[..., 0].size
     decoded = Codec(open_bundle(tmp_path / "b").model).decode(data)
     assert np.unique(decoded).size > 100
-    assert report.psnr == pytest.approx(
-        10 * np.log10(255**2 / np.mean((decoded - pixels.astype(float)) ** 2))
-    )
+    assert report.psnr == pytest.approx(10 * np.log10(255**2 / np.mean((decoded - pixels.astype(float)) ** 2)))
 
 
 def test_proof_of_grey(make, pixels, tmp_path):
@@ -141,9 +139,7 @@ def test_list(run):
 
 def test_launcher_in_its_own_folder():
     """There, folders named like subpackages lie beside it."""
-    done = subprocess.run(
-        [sys.executable, LAUNCHER, "--list"], cwd=LAUNCHER.parent, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, LAUNCHER, "--list"], cwd=LAUNCHER.parent, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "tflite-int8" in done.stdout
 

@@ -26,9 +26,7 @@ def assert_same(got, expected):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize(
-    ("kind", "size"), [("everything", (6, 18)), ("everything", (2, 2)), ("renderer", (7, 13))]
-)
+@pytest.mark.parametrize(("kind", "size"), [("everything", (6, 18)), ("everything", (2, 2)), ("renderer", (7, 13))])
 def test_all_kernels_equal_the_reference(make, profile, kind, size, seed):
     network = getattr(make, kind)(profile, seed)
     inputs = make.random_inputs(network, *size, seed)
@@ -116,8 +114,7 @@ def test_sums_of_all_pairs(profile, kernels, relu):
 def broken(network):
     """The same network with even biases: accumulators can be ties."""
     layers = [
-        replace(layer, bias=layer.bias & ~np.int32(1)) if layer.bias is not None else layer
-        for layer in network.layers
+        replace(layer, bias=layer.bias & ~np.int32(1)) if layer.bias is not None else layer for layer in network.layers
     ]
     return replace(network, layers=tuple(layers))
 

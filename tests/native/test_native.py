@@ -13,7 +13,6 @@ import pocketlic
 from pocketlic.codec import _native
 from pocketlic.codec import format as plic
 from pocketlic.codec._native import NativeDecoder
-from pocketlic.export.tflite import PIXELS_PER_CELL
 
 SIZES = [(1, 1), (1, 65), (67, 131), (64, 64), (200, 17), (33, 700)]
 
@@ -343,7 +342,9 @@ def test_unsound_models_are_refused(tiny):
         "exp2": replace(model, exp2=model.exp2 - 1),
         "wide": replace(model, wide=np.array([5, 1], np.int16)),
         "skip": replace(model, skip=64),
-        "sum to 65536": replace(model, table_freq=model.table_freq + np.eye(1, model.table_freq.size, dtype=np.uint16)[0]),
+        "sum to 65536": replace(
+            model, table_freq=model.table_freq + np.eye(1, model.table_freq.size, dtype=np.uint16)[0]
+        ),
         "profile": replace(model, profile="gpu"),
         "row_bias": replace(model, row_bias=model.row_bias[1:]),
         "too few or too many": replace(

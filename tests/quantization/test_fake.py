@@ -11,6 +11,7 @@ from pocketlic.models.data import Photographs
 from pocketlic.models.layers import Add, Pointwise
 from pocketlic.models.network import DETAILS, LATENTS, Codec
 from pocketlic.models.train import TrainOptions
+from pocketlic.quantization.equalize import equalize
 from pocketlic.quantization.fake import FakeQuantNetwork, trace, weight_exponents
 from pocketlic.quantization.integer import NETWORKS, RULES, ModelError, load_model
 from pocketlic.quantization.qat import (
@@ -60,8 +61,7 @@ def test_forward_equals_the_integers(prepared, profile, name):
     rng = np.random.default_rng(0)
     for reach, (height, width) in ((128, (16, 16)), (20, (16, 32)), (3, (32, 16))):
         integers = [
-            rng.integers(-reach, reach, (height, width, s.channels)).astype(np.int8)
-            for s in network.inputs.values()
+            rng.integers(-reach, reach, (height, width, s.channels)).astype(np.int8) for s in network.inputs.values()
         ]
         floats = [
             torch.from_numpy((x.astype(np.float32) - s.zero_point) * 2.0**s.exponent).permute(2, 0, 1)[None]
@@ -261,3 +261,29 @@ def test_qat_trains_resumes_and_writes_the_integers(photo_folder, tmp_path):
     assert sorted(p.name for p in options.out.iterdir() if p.is_file()) == [
         "last.pt", "log.csv", "model.safetensors", "stable.pt",
     ]  # fmt: skip
+
+
+@torch.no_grad()
+def test_equalizing_keeps_the_function_and_evens_the_ranges(photographs):
+    codec = random_codec().eval()
+    codec.analysis.enter.weight.mul_(torch.exp2(torch.linspace(-4, 4, len(codec.analysis.enter.bias)))[:, None])
+    codec.analysis.enter.bias.mul_(0.0)
+    plain = copy.deepcopy(codec)
+    x = photographs(0).float() / 255 - 0.5
+    fake = FakeQuantNetwork("analysis", codec.analysis, "cpu", {"x": -8})
+    equalize(fake, [(x,)], dict(zip(fake.outputs, ([codec.latent], [codec.detail]), strict=True)))
+
+    def ranges(network):
+        high = network.enter(network.split(x)).abs().amax((0, 2, 3))
+        return float(high.max() / high.min())
+
+    assert ranges(codec.analysis) < 0.2 * ranges(plain.analysis)
+    for ours, theirs, a, b in zip(
+        codec.analysis(x), plain.analysis(x), (codec.latent, codec.detail), (plain.latent, plain.detail), strict=True
+    ):  # fmt: skip
+        torch.testing.assert_close(a(ours), b(theirs), atol=2e-3, rtol=1e-3)
+    # An output that nobody is named for stays as it is.
+    codec = copy.deepcopy(plain)
+    equalize(FakeQuantNetwork("analysis", codec.analysis, "cpu", {"x": -8}), [(x,)], {})
+    for ours, theirs in zip(codec.analysis(x), plain.analysis(x), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=1e-3)

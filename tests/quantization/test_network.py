@@ -44,9 +44,7 @@ def by_definition(network, inputs):
         elif layer.kind == "add":
             y = {at: v + sources[1][at] for at, v in x.items()}
         elif layer.kind == "upsample":
-            y = {
-                (i * f + a, j * f + b, c): v for (i, j, c), v in x.items() for a in range(f) for b in range(f)
-            }
+            y = {(i * f + a, j * f + b, c): v for (i, j, c), v in x.items() for a in range(f) for b in range(f)}
         elif layer.kind == "space_to_depth":
             y = {(i // f, j // f, (i % f * f + j % f) * depth + c): v for (i, j, c), v in x.items()}
         else:
@@ -90,9 +88,7 @@ KINDS = (
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    PROFILES, st.integers(0, 1000), st.lists(st.sampled_from(KINDS), min_size=1, max_size=8), st.booleans()
-)
+@given(PROFILES, st.integers(0, 1000), st.lists(st.sampled_from(KINDS), min_size=1, max_size=8), st.booleans())
 def test_run_equals_the_definition(make, profile, seed, choices, extreme):
     network = random_network(make, profile, seed, choices)
     inputs = make.random_inputs(network, 4, 4, seed)

@@ -1,0 +1,334 @@
+"""The command line: what it prints, and one line with exit code 2 for everything a user can get wrong."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import pocketlic
+from pocketlic.cli import app
+from pocketlic.codec import format as plic
+from pocketlic.quantization.integer import NETWORKS
+
+LITERT_SAYS = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
+"""Which nothing in its Python interface can prevent."""
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def run_process(*arguments, **options):
+    # PYTHONSAFEPATH: from the checkout, `python -m` would import its bare folder pocketlic, not the package.
+    done = subprocess.run(
+        [sys.executable, "-m", "pocketlic.cli", *map(str, arguments)],
+        env={**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        **options,
+    )
+    done.stderr = done.stderr.replace(LITERT_SAYS, "")
+    return done
+
+
+def refused(result, *words):
+    """One line on standard error that holds the words, nothing on standard output, exit code 2."""
+    code = result.exit_code if hasattr(result, "exit_code") else result.returncode
+    assert code == 2, result
+    assert result.stderr.endswith("\n")
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith("pocketlic: ")
+    assert not result.stdout
+    for word in words:
+        assert word in result.stderr
+
+
+@pytest.fixture(scope="module")
+def data(picture):
+    return pocketlic.encode(picture(50, 90), 60, icc=b"", exif=b"")
+
+
+@pytest.fixture
+def photo(picture, tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(picture(50, 90)).save(path)
+    return path
+
+
+@pytest.fixture
+def file(data, tmp_path):
+    path = tmp_path / "photo.plic"
+    path.write_bytes(data)
+    return path
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_encode_info_decode(photo, picture, tmp_path):
+    out = tmp_path / "out.plic"
+    result = run("encode", photo, out, "--quality", "72.5")
+    assert result.exit_code == 0, result.output
+    data = out.read_bytes()
+    assert data == pocketlic.encode(picture(50, 90), 72.5)
+    assert f"{len(data)} bytes" in result.stdout
+    assert f"{8 * len(data) / 4500:.3f} bpp" in result.stdout
+
+    facts = json.loads(run("info", out, "--json").stdout)
+    content = plic.read(data)
+    assert facts["width"] == 90
+    assert facts["height"] == 50
+    assert facts["components"] == 3
+    assert facts["quality"] == 72.5
+    assert facts["model_id"] == pocketlic.shipped_model("cpu").model_id[:16]
+    assert facts["bytes"] == len(data)
+    assert facts["bpp"] == pytest.approx(8 * len(data) / 4500)
+    assert facts["z_bytes"] == len(content.z)
+    assert sum(facts["y_bytes"] + facts["detail_bytes"]) == sum(map(len, content.y + content.details))
+    plain = run("info", out).stdout
+    assert all(name in plain for name in facts)
+
+    for suffix in ("png", "ppm", "tif"):
+        result = run("decode", out, tmp_path / f"out.{suffix}")
+        assert (result.exit_code, result.output) == (0, "")
+        with Image.open(tmp_path / f"out.{suffix}") as image:
+            np.testing.assert_array_equal(np.array(image), pocketlic.decode(data))
+
+
+def test_profile_runtime_and_grey(picture, tmp_path):
+    Image.fromarray(picture(40, 40, grey=True)).save(tmp_path / "grey.png")
+    for runtime in ("litert", "reference"):
+        out = tmp_path / f"{runtime}.plic"
+        assert run(
+            "encode", tmp_path / "grey.png", out, "--profile", "strict", "--runtime", runtime
+        ).exit_code == 0  # fmt: skip
+        decoded = tmp_path / f"{runtime}.png"
+        assert run("decode", out, decoded, "--runtime", runtime).exit_code == 0
+    assert (tmp_path / "litert.plic").read_bytes() == (tmp_path / "reference.plic").read_bytes()
+    assert (tmp_path / "litert.png").read_bytes() == (tmp_path / "reference.png").read_bytes()
+    facts = json.loads(run("info", tmp_path / "litert.plic", "--json").stdout)
+    assert facts["components"] == 1
+    assert facts["model_id"] == pocketlic.shipped_model("strict").model_id[:16]
+
+
+def test_colour_profile_and_exif_travel(picture, tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    exif[0x0112] = 6  # lies on its side
+    Image.fromarray(picture(40, 70)).save(tmp_path / "a.jpg", quality=95, icc_profile=b"some profile", exif=exif)
+    assert run("encode", tmp_path / "a.jpg", tmp_path / "a.plic").exit_code == 0
+    facts = json.loads(run("info", tmp_path / "a.plic", "--json").stdout)
+    assert (facts["width"], facts["height"]) == (40, 70)
+    assert facts["icc_bytes"] == len(b"some profile")
+    assert facts["exif_bytes"] > 0
+    assert run("decode", tmp_path / "a.plic", tmp_path / "b.png").exit_code == 0
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.size == (40, 70)
+        assert image.info["icc_profile"] == b"some profile"
+        assert image.getexif()[0x010F] == "maker"
+        assert image.getexif().get(0x0112, 1) == 1
+
+
+@pytest.mark.parametrize("profile", pocketlic.PROFILES)
+def test_complexity(profile):
+    result = json.loads(run("complexity", "--profile", profile, "--json").stdout)
+    assert 0 < result["decode_kmac_per_pixel"] <= 2.0
+    assert 0 < result["encode_kmac_per_pixel"] <= 2.0
+    assert set(NETWORKS) <= set(result["components"])
+    table = run("complexity", "--profile", profile).stdout
+    assert "synthesis" in table
+    assert f"decode {result['decode_kmac_per_pixel']:.3f} kMAC/pixel" in table
+
+
+def test_a_process_of_its_own(photo, tmp_path):
+    """The real thing: exit codes, streams, and a file written by the one process and read by the other."""
+    done = run_process("encode", "photo.png", "out.plic", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run_process("decode", "out.plic", "out.png", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.size == (90, 50)
+    refused(run_process("decode", "photo.png", "other.png", cwd=tmp_path), "not a .plic file")
+    assert names(tmp_path) == ["out.plic", "out.png", "photo.png"]
+    assert "Usage" in run_process("--help", cwd=tmp_path).stdout
+
+
+def flip(data):
+    return data[:-40] + bytes([data[-40] ^ 8]) + data[-39:]
+
+
+def of_stranger(data):
+    file = plic.read(data)
+    return plic.write(replace(file, header=replace(file.header, model_id=b"stranger")))
+
+
+def damaged_payload(data):
+    file = plic.read(data)
+    return plic.write(replace(file, y=(file.y[0][:-2] + b"\0\0",)))
+
+
+def huge(data):
+    file = plic.read(data)
+    header = replace(file.header, width=65535, height=65535)
+    return plic.write(replace(file, header=header, y=file.y * 64, details=file.details * 64))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: b"", "empty"),
+        (lambda d: d[:3], "truncated"),
+        (lambda d: d[:-1], "truncated"),
+        (lambda d: d[: len(d) // 2], "truncated"),
+        (flip, "damaged"),
+        (lambda d: d + b"more", "4 bytes follow"),
+        (lambda d: b"\x89PNG\r\n\x1a\n" + d, "not a .plic file"),
+        (lambda d: d.replace(b"\r\n", b"\n", 1), "text mode"),
+        (lambda d: d[:4] + b"\x02" + d[5:], "version 2 is newer"),
+        (of_stranger, "needs model 737472616e676572"),
+        (damaged_payload, "damaged payload"),
+        (huge, "more than the limit"),
+    ],
+)
+def test_files_that_cannot_be_decoded(data, tmp_path, change, message):
+    (tmp_path / "bad.plic").write_bytes(change(data))
+    refused(run("decode", tmp_path / "bad.plic", tmp_path / "out.png"), message)
+    assert names(tmp_path) == ["bad.plic"]
+    if message in ("needs model 737472616e676572", "damaged payload", "more than the limit"):
+        assert run("info", tmp_path / "bad.plic").exit_code == 0  # it looks at no symbol
+    else:
+        refused(run("info", tmp_path / "bad.plic"), message)
+
+
+def test_inputs_that_are_not_there(photo, tmp_path):
+    for command in ("decode", "encode"):
+        refused(run(command, tmp_path / "none", tmp_path / "out.png"), "No such file")
+        refused(run(command, tmp_path, tmp_path / "out.png"), "cannot read")
+        refused(run(command, photo / "below", tmp_path / "out.png"), "Not a directory")
+    refused(run("info", tmp_path / "none"), "No such file")
+    assert names(tmp_path) == ["photo.png"]
+
+
+def test_pictures_that_cannot_be_encoded(tmp_path, picture):
+    def save(name, content):
+        (tmp_path / name).write_bytes(content)
+        return tmp_path / name
+
+    Image.fromarray(picture(30, 40)).save(tmp_path / "good.png")
+    good = (tmp_path / "good.png").read_bytes()
+    deep = Image.fromarray(np.zeros((4, 4), np.uint16))
+    deep.save(tmp_path / "deep.png")
+    clear = Image.fromarray(np.zeros((4, 4, 4), np.uint8))
+    clear.save(tmp_path / "clear.png")
+    for path, message in (
+        (save("text.png", b"hello"), "not a picture"),
+        (save("empty.png", b""), "not a picture"),
+        (save("cut.png", good[: len(good) // 2]), "cut.png"),
+        (tmp_path / "deep.png", "8 bits"),
+        (tmp_path / "clear.png", "transparent"),
+    ):
+        refused(run("encode", path, tmp_path / "out.plic"), message)
+        assert not (tmp_path / "out.plic").exists()
+
+
+def test_outputs_that_cannot_be_written(photo, file, tmp_path):
+    """Below a regular file, for one: root, who may run the tests, is refused by no permission."""
+    before = names(tmp_path)
+    for command, source in (("encode", photo), ("decode", file)):
+        refused(run(command, source, file / "out.png"), "cannot write", "Not a directory")
+        refused(run(command, source, tmp_path / "none" / "out.png"), "cannot write", "No such file")
+        refused(run(command, source, tmp_path / ("x" * 300 + ".png")), "cannot write")
+    refused(run("encode", photo, "/dev/full"), "not a regular file")
+    refused(run("encode", photo, tmp_path), "not a regular file")
+    refused(run("decode", file, tmp_path / "out.jpg"), "suffixes")
+    assert names(tmp_path) == before
+
+
+def test_a_full_disk_leaves_the_old_file(file, tmp_path):
+    """No process may write a file of more than 2,000 bytes, as on a disk that is full from there on."""
+    out = tmp_path / "out.png"
+    out.write_bytes(b"what was there")
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    assert len(pocketlic.decode(file.read_bytes()).tobytes()) > 9000
+    refused(run_process("decode", file, out, preexec_fn=limit), "cannot write", "File too large")
+    assert out.read_bytes() == b"what was there"
+    assert names(tmp_path) == ["out.png", "photo.plic"]
+
+
+@pytest.mark.parametrize("quality", ["-1", "100.5", "nan", "fine"])
+def test_qualities_out_of_range(photo, tmp_path, quality):
+    result = run("encode", photo, tmp_path / "out.plic", "--quality", quality)
+    assert result.exit_code == 2
+    assert result.stderr
+    assert not result.stdout
+    assert names(tmp_path) == ["photo.png"]
+
+
+def test_max_pixels(file, tmp_path):
+    refused(run("decode", file, tmp_path / "out.png", "--max-pixels", 4499), "limit of 4499")
+    assert run("decode", file, tmp_path / "out.png", "--max-pixels", 4500).exit_code == 0
+
+
+def training(*arguments):
+    return run(*arguments, "--steps", 1, "--batch", 1, "--crop", 64, "--threads", 1)
+
+
+def refused_when_training(result, *words):
+    """As `refused`, but progress may have been shown on standard output."""
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("pocketlic: ")
+    assert result.stderr.count("\n") == 1, result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+def test_training_without_photographs(photo_folder, photo, tmp_path):
+    pytest.importorskip("torch")
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "run"
+    for folder in (tmp_path / "empty", tmp_path / "none"):
+        refused_when_training(training("train", "--data", folder, "--out", out), "no pictures in", folder.name)
+    result = run("train", "--data", photo_folder, "--out", out, "--crop", 1024)
+    refused_when_training(result, "at least 1024 pixels")
+    (tmp_path / "empty" / "bad.png").write_bytes(b"no picture")
+    refused_when_training(training("train", "--data", tmp_path / "empty", "--out", out), "bad.png")
+    refused_when_training(training("train", "--data", photo_folder, "--out", photo / "run"), "photo.png")
+    assert not out.exists()
+
+
+def test_training_options_that_make_no_sense(photo_folder, tmp_path):
+    for option in (("--crop", 100), ("--crop", 0), ("--steps", 0), ("--batch", 0), ("--decay", 1.5)):
+        result = run("train", "--data", photo_folder, "--out", tmp_path / "run", *option)
+        assert result.exit_code == 2, option
+        assert option[0] in result.stderr
+    assert names(tmp_path) == []
+
+
+def test_qat_of_what_are_no_weights(photo_folder, tmp_path):
+    pytest.importorskip("torch")
+    (tmp_path / "bad.pt").write_bytes(b"no weights")
+    for weights, message in (
+        (tmp_path / "bad.pt", "does not hold the weights"),
+        (tmp_path / "no.pt", "no.pt"),
+    ):
+        result = training("qat", "--weights", weights, "--data", photo_folder, "--out", tmp_path / "run")
+        refused_when_training(result, message)
+
+
+def test_a_missing_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [n for n in sys.modules if n.startswith(("pocketlic.models", "pocketlic.quantization.qat"))]:
+        monkeypatch.delitem(sys.modules, name)
+    refused(training("train", "--data", tmp_path, "--out", tmp_path), "pip install 'pocketlic[train]'")
