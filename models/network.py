@@ -39,12 +39,13 @@ DETAILS = 32  # channels at 1/8; four times as many on the grid of y
 HYPER = 64
 KNOTS = 11  # qualities 0, 10, ..., 100 at which the gain vectors are learned; linear between
 STRIDE = 64  # pictures are padded to a multiple of this
+RATE_WEIGHT_MIN, RATE_WEIGHT_RATIO = 0.0002, 1000.0  # Kodak: below 0.1 to above 1.5 bits per pixel
 LOG2_STEP_LIMIT = 2.0  # the element-wise step is the channel's times 2**[-limit, limit]
 
 
 def rate_weight(quality: Tensor) -> Tensor:
     """Lagrangian multiplier on the 8-bit RGB mean squared error (bpp weighs 1) for a quality 0..100."""
-    return 0.001 * 200.0 ** (quality / 100.0)
+    return RATE_WEIGHT_MIN * RATE_WEIGHT_RATIO ** (quality / 100.0)
 
 
 class Block(nn.Module):
@@ -191,7 +192,7 @@ class Gains(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        octaves = 0.5 * math.log2(200.0)  # the optimal step goes with the square root of the rate weight
+        octaves = 0.5 * math.log2(RATE_WEIGHT_RATIO)  # the optimal step goes with the square root of the rate weight
         ramp = torch.linspace(octaves / 2, -octaves / 2, KNOTS)
         self.log2_step = nn.Parameter(ramp[:, None].repeat(1, LATENTS + 4 * DETAILS))
         # Beside what the step implies.

@@ -1,5 +1,7 @@
 """The exported networks compute the reference's bits, on all of LiteRT's kernels; and the test can tell."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -178,3 +180,26 @@ def test_inputs_that_do_not_fit(make):
         run(make.everything("cpu"), [x])
     with pytest.raises(ExportError, match="LiteRT refused"):
         LiteRTExecutor({"synthesis": b"TFL3, not"})(network, [x])
+
+
+def test_threads_take_turns(make, monkeypatch):
+    """An interpreter is resized, filled, run and read: nobody else may come between."""
+    network = make.renderer("cpu")
+    run = executor(network, (4, 4), "cpu")
+    inside, most, real = 0, 0, LiteRTExecutor._run
+
+    def slow(self, *arguments):
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.02)
+        result = real(self, *arguments)
+        inside -= 1
+        return result
+
+    monkeypatch.setattr(LiteRTExecutor, "_run", slow)
+    inputs = [make.random_inputs(network, size, size, size) for size in (2, 5, 3, 4)]
+    with ThreadPoolExecutor(4) as pool:
+        for x, y in zip(inputs, pool.map(lambda x: run(network, x), inputs), strict=True):
+            assert_same(y, network.run(x))
+    assert most == 1

@@ -294,8 +294,7 @@ def test_arguments_that_do_not_fit(tiny):
 def opens(data):
     try:
         NativeDecoder(data)
-    except pocketlic.ModelError as error:
-        assert "\n" not in str(error)
+    except pocketlic.ModelError:
         return False
     return True
 
@@ -309,14 +308,14 @@ def test_damaged_model_files(tiny):
         assert not opens(data[:n])
     assert not opens(data + b"\0")
     accepted = 0
-    for i in range(1500):
+    for i in range(600):
         damaged = bytearray(data)
         at = int(rng.integers(header if i % 3 else len(data)))
         damaged[at] = int(rng.integers(256)) if i % 2 else damaged[at] ^ 1 << int(rng.integers(8))
         if opens(bytes(damaged)):
             accepted += 1
             pocketlic.quantization.integer.IntegerModel.from_bytes(bytes(damaged))
-    assert 0 < accepted < 1000
+    assert 0 < accepted < 400
 
 
 def bad_layer(model, network, name, **changes):

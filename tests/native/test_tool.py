@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +32,18 @@ def tool(tmp_path_factory):
         pytest.skip("there is no C++ compiler")
     if not sources:
         pytest.skip("the sources are not beside the tests")
-    path = tmp_path_factory.mktemp("tool") / "plic"
-    built = subprocess.run([compiler, *FLAGS, *sources, "-o", str(path)], capture_output=True, text=True)
+    folder = tmp_path_factory.mktemp("tool")
+    path = folder / "plic"
+
+    def compile_one(source: str) -> subprocess.CompletedProcess[str]:
+        command = [compiler, *FLAGS, "-c", source, "-o", str(folder / f"{Path(source).stem}.o")]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done in pool.map(compile_one, sources):
+            assert done.returncode == 0, done.stderr
+    objects = sorted(map(str, folder.glob("*.o")))
+    built = subprocess.run([compiler, *FLAGS, *objects, "-o", str(path)], capture_output=True, text=True)
     if built.returncode != 0 and "san" in built.stderr and "cannot find" in built.stderr:
         pytest.skip("the compiler has no sanitizers")
     assert built.returncode == 0, built.stderr

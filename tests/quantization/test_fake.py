@@ -223,7 +223,7 @@ def test_integer_codec_computes_what_the_fake_quantized_one_does(prepared, pictu
         assert np.median(difference) <= 1
         assert difference.mean() < 1.5
         bits = float(coded.latent_bits + coded.hyper_bits)
-        assert 8 * len(data) == pytest.approx(bits, rel=0.05, abs=64 * 8)
+        assert 8 * len(data) == pytest.approx(bits + 8 * 80, rel=0.05)  # 80 bytes of container and states
 
 
 def test_float_weights_round_trip_and_foreign_files(tmp_path):

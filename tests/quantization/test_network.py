@@ -103,6 +103,18 @@ def test_run_equals_the_definition(make, profile, seed, choices, extreme):
     assert network.run(inputs).keys() == set(network.outputs)
 
 
+def test_relu_with_a_zero_point_of_0(make, profile):
+    b = make.Builder("half", profile, 0, x=4)
+    b.add(b.pointwise("x", 4, relu=True), b.pointwise("x", 4), relu=True)
+    layers = tuple(replace(layer, spec=replace(layer.spec, zero_point=0)) for layer in b.layers)
+    network = replace(b.build(layers[-1].name), layers=layers)
+    network.check(profile)
+    inputs = make.random_inputs(network, 4, 4)
+    for name, y in network.run(inputs, keep=True).items():
+        assert {at: int(v) for at, v in np.ndenumerate(y)} == by_definition(network, inputs)[name]
+        assert name == "x" or name == layers[1].name or y.min() == 0
+
+
 def test_the_codecs_blocks_equal_the_definition(make, profile):
     for network in (make.everything(profile, 3), make.renderer(profile, 3, channels=6)):
         inputs = make.random_inputs(network, 2, 4)
@@ -247,11 +259,12 @@ def test_check_refuses_outputs_and_inputs_that_are_not_there(make):
         replace(network, inputs={"y_hat": Spec(16, -4, 5)}).check("cpu")
 
 
-def test_the_largest_sound_accumulator(profile):
-    """One more and int32 could overflow."""
+@pytest.mark.parametrize("zero_point", [0, -128])
+def test_the_largest_sound_accumulator(profile, zero_point):
+    """One more and int32 could overflow: behind a ReLU an input is up to 255 over its zero point."""
     _, remainder, _, most = RULES[profile]
-    weight = np.zeros((1, 1), np.int8)
-    bias = 2**31 - 1 - (1 << (most - 1))
+    weight = np.full((1, 1), -100, np.int8)
+    bias = 2**31 - 1 - (1 << (most - 1)) - 100 * (128 - zero_point)
     bias -= (bias - remainder) % (2 * remainder)
 
     def network(b):
@@ -259,7 +272,7 @@ def test_the_largest_sound_accumulator(profile):
             "pointwise", "y", ("x",), Spec(1, 0), weight=weight, bias=np.array([b], np.int32),
             shift=np.array([most], np.int8),
         )  # fmt: skip
-        return IntegerNetwork("n", {"x": Spec(1, 0)}, (layer,), ("y",))
+        return IntegerNetwork("n", {"x": Spec(1, 0, zero_point)}, (layer,), ("y",))
 
     network(bias).check(profile)
     with pytest.raises(ModelError, match="32 bits"):
