@@ -47,7 +47,7 @@ class TrainOptions:
     steps: int = 100_000
     batch: int = 8
     crop: int = 256
-    muon_lr: float = 0.01
+    muon_lr: float = 0.006
     adam_lr: float = 1e-3
     warmup: int = 200
     decay: float = 0.6

@@ -163,10 +163,13 @@ Minutes = Annotated[float, typer.Option(help="minutes between checkpoints")]
 def train(
     data: Data,
     out: Out,
+    weights: Annotated[
+        Path | None, typer.Option(help="start from float weights (.pt, .safetensors), not from noise")
+    ] = None,
     steps: Steps = 100_000,
     batch: Batch = 8,
     crop: Crop = 256,
-    muon_lr: float = 0.01,
+    muon_lr: float = 0.006,
     adam_lr: float = 1e-3,
     decay: Decay = 0.6,
     seed: int = 0,
@@ -180,23 +183,28 @@ def train(
         from .models.train import TrainOptions
         from .models.train import train as run
 
-        run(
-            TrainOptions(
-                data,
-                out,
-                steps,
-                batch,
-                crop,
-                muon_lr,
-                adam_lr,
-                decay=decay,
-                seed=seed,
-                threads=threads,
-                bf16=bf16,
-                kodak=kodak,
-                save_minutes=save_minutes,
-            )
+        options = TrainOptions(
+            data,
+            out,
+            steps,
+            batch,
+            crop,
+            muon_lr,
+            adam_lr,
+            decay=decay,
+            seed=seed,
+            threads=threads,
+            bf16=bf16,
+            kodak=kodak,
+            save_minutes=save_minutes,
         )
+        if weights is None:
+            run(options)
+        else:
+            from .quantization.qat import load_float
+
+            start = load_float(weights)
+            run(options, lambda _: start)
 
 
 @app.command()
