@@ -321,7 +321,8 @@ NB_MODULE(_native, m) {
     nb::class_<NativeDecoder>(m, "NativeDecoder",
                               "Decodes .plic files of one model without any runtime, to the bits of the reference.\n\n"
                               "Safe to share between threads; the interpreter lock is released while decoding.\n"
-                              "max_pixels: what a file may claim. max_memory: bytes a call may take besides its result.\n"
+                              "max_pixels: what a file may claim. max_memory: bytes a call takes at most, its result\n"
+                              "apart.\n"
                               "Methods that take a file raise FormatError when it is damaged, of another model, or\n"
                               "exceeds a limit.")
         .def(nb::init<nb::bytes, std::optional<std::string>>(), "model"_a, "kernels"_a = nb::none(),
@@ -351,7 +352,8 @@ NB_MODULE(_native, m) {
              nb::sig("def hash(self, data: bytes, max_pixels: int = ..., max_memory: int = ...) -> "
                      "tuple[bytes, bytes, int]"))
         .def("run", &NativeDecoder::run, "network"_a, "inputs"_a, "tile"_a = 0,
-             "Outputs by name of a network of the model, on int8 [H, W, C] inputs; tile: cells at a time, 0 for all.\n\n"
+             "Outputs by name of a network of the model, on int8 [H, W, C] inputs.\n\n"
+             "tile: cells that are computed at a time in each direction, 0 for all; the outputs are the same.\n"
              "Raises ValueError on inputs that do not fit.",
              nb::sig("def run(self, network: str, inputs: collections.abc.Sequence[numpy.typing.NDArray[numpy.int8]], "
                      "tile: int = 0) -> dict[str, numpy.typing.NDArray[numpy.int8]]"));

@@ -266,7 +266,8 @@ private:
                 for (int32_t dy = 0; dy < kLatentsPerHyper; ++dy) {
                     for (int32_t column = 0; column < cells * kLatentsPerHyper; ++column) {
                         const int32_t cell = column / kLatentsPerHyper;
-                        const auto part = static_cast<size_t>(dy * kLatentsPerHyper + column % kLatentsPerHyper) * depth;
+                        const int32_t of_cell = dy * kLatentsPerHyper + column % kLatentsPerHyper;
+                        const auto part = static_cast<size_t>(of_cell) * depth;
                         const size_t to = index(y + dy, x * kLatentsPerHyper + column, lw_, channels);
                         const int32_t* acc = row_acc_.data() + static_cast<size_t>(cell) * kCells * depth + part;
                         const int32_t* scale = predictor.scale + part;

@@ -74,7 +74,8 @@ AVX2 inline __m256i requantize(__m256i acc, const Pointwise& c, size_t o) {
     const __m256i shift = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(c.shift + o));
     const __m256i one = _mm256_set1_epi32(1);
     const __m256i half = _mm256_sllv_epi32(one, _mm256_sub_epi32(shift, one));
-    const __m256i y = _mm256_add_epi32(_mm256_srav_epi32(_mm256_add_epi32(acc, half), shift), _mm256_set1_epi32(c.zero));
+    const __m256i scaled = _mm256_srav_epi32(_mm256_add_epi32(acc, half), shift);
+    const __m256i y = _mm256_add_epi32(scaled, _mm256_set1_epi32(c.zero));
     return _mm256_min_epi32(_mm256_max_epi32(y, _mm256_set1_epi32(c.low)), _mm256_set1_epi32(127));
 }
 

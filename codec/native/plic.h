@@ -126,8 +126,9 @@ typedef struct plic_hashes {
 plic_status plic_hash(const plic_model *model, const uint8_t *data, size_t size, const plic_limits *limits,
                       plic_hashes *hashes, plic_error *error);
 
-/* The .plic file of symbols as plic_decode_symbols gives them, with exactly their counts. info: width, height, components and
- * quality_hundredths count. On PLIC_OK, *file (of *file_size bytes) is to be released with plic_release. */
+/* The .plic file of symbols as plic_decode_symbols gives them, with exactly their counts. info: width, height,
+ * components and quality_hundredths count. On PLIC_OK, *file (of *file_size bytes, which the limit on memory does not
+ * count) is to be released with plic_release. */
 plic_status plic_encode_symbols(const plic_model *model, const plic_info *info, const plic_limits *limits,
                                 const plic_symbols *symbols, uint8_t **file, size_t *file_size, plic_error *error);
 void plic_release(uint8_t *file); /* NULL is fine */
