@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".ppm", ".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".ppm", ".tif", ".tiff"}
 
 
 def list_photographs(folder: Path) -> list[Path]:
@@ -48,6 +51,23 @@ class Photographs:
         crops = np.stack([self._crop(rng) for _ in range(self.batch)])
         return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
+    def ahead(self, steps: range, rank: int = 0, pin: bool = False) -> Iterator[Tensor]:
+        """The batches of `steps`, cut while their predecessors are used; pinned for a GPU if asked."""
+        workers = 8 if pin else 1
+
+        def batch(step: int) -> Tensor:
+            return self(step, rank).pin_memory() if pin else self(step, rank)
+
+        with ThreadPoolExecutor(workers) as pool:
+            waiting = deque(pool.submit(batch, step) for step in steps[: 2 * workers])
+            try:
+                for step in steps:
+                    yield waiting.popleft().result()
+                    if step + 2 * workers in steps:
+                        waiting.append(pool.submit(batch, step + 2 * workers))
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
     def _crop(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         n = self.crop
         while True:
@@ -58,8 +78,10 @@ class Photographs:
             # Skies and walls cost no bits and teach little: keep a quarter of them.
             if crop[::4, ::4].std() > 12 or rng.random() < 0.25:
                 break
+        # Moving whole pixels is several times faster than moving bytes.
+        pixels = crop.view("V3")[..., 0]
         if rng.random() < 0.5:
-            crop = crop[:, ::-1]
+            pixels = pixels[:, ::-1]
         if rng.random() < 0.5:
-            crop = crop.transpose(1, 0, 2)
-        return np.ascontiguousarray(crop)
+            pixels = pixels.T
+        return np.ascontiguousarray(pixels).view(np.uint8).reshape(n, n, 3)

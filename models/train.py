@@ -109,16 +109,32 @@ class Optimizers:
         others: list[nn.Parameter] = []
         for name, p in codec.named_parameters():
             (matrices if p.ndim == 2 and name.endswith("weight") else others).append(p)
-        self.options = options
+        self.parameters = matrices + others
         self.muon = torch.optim.Muon(matrices, lr=options.muon_lr, weight_decay=0.0)
         self.adam = torch.optim.Adam(others, lr=options.adam_lr, betas=(0.9, 0.99))
+        self._allow_capture()
 
-    def step(self, step: int) -> None:
-        factor = learning_rate_factor(step, self.options)
-        for optimizer, base in ((self.muon, self.options.muon_lr), (self.adam, self.options.adam_lr)):
+    def _allow_capture(self) -> None:
+        """Let a CUDA graph hold the step: Adam then counts on the GPU, Muon does not mind."""
+        capturable = self.parameters[0].is_cuda
+        for optimizer in (self.muon, self.adam):
             for group in optimizer.param_groups:
-                group["lr"] = base * factor
-            optimizer.step()  # type: ignore[no-untyped-call]
+                group["capturable"] = capturable
+        for state in self.adam.state.values():
+            state["step"] = state["step"].to(self.parameters[0].device if capturable else "cpu")
+
+    @torch.no_grad()
+    def step(self, factor: Tensor) -> None:
+        """One step at `factor` (a scalar on the parameters' device) times the full learning rates.
+
+        Both optimizers' updates are proportional to their rates, so scaling the update is scaling the rate.
+        """
+        values = [p.detach() for p in self.parameters]
+        moved = [p.clone() for p in values]
+        self.muon.step()
+        self.adam.step()
+        _move_towards(moved, values, factor)
+        torch._foreach_copy_(values, moved)
 
     def state_dict(self) -> dict[str, Any]:
         return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
@@ -126,6 +142,88 @@ class Optimizers:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.muon.load_state_dict(state["muon"])
         self.adam.load_state_dict(state["adam"])
+        self._allow_capture()
+
+
+def _move_towards(start: list[Tensor], end: list[Tensor], part: Tensor) -> None:
+    """start += part * (end - start), in place; `part` is a scalar tensor."""
+    difference = torch._foreach_sub(end, start)
+    torch._foreach_mul_(difference, part)
+    torch._foreach_add_(start, difference)
+
+
+class Step:
+    """One step of training, by its number: gradients, optimizers, moving average, sums for the log.
+
+    On a GPU it is captured once as a CUDA graph and replayed: a network this small is thousands of short
+    kernels, whose launches would otherwise take nearly all of the time.
+    """
+
+    WARM_UP = 3  # steps before the capture, in which the optimizers make their state
+
+    def __init__(
+        self, codec: Codec, parallel: nn.Module, average: Codec, optimizers: Optimizers, options: TrainOptions
+    ) -> None:
+        self.codec, self.parallel, self.average = codec, parallel, average
+        self.optimizers, self.options = optimizers, options
+        self.device = next(codec.parameters()).device
+        self.sums = torch.zeros(3, device=self.device)  # of loss, bpp and mean squared error
+        # Inputs: the graph reads them where they are.
+        side = options.crop
+        self.image = torch.zeros(options.batch, 3, side, side, dtype=torch.uint8, device=self.device)
+        self.image = self.image.contiguous(memory_format=torch.channels_last)
+        # The qualities, the learning rate's factor, the rate of the average.
+        self.numbers = torch.zeros(options.batch + 2, device=self.device)
+        self.capture = self.device.type == "cuda" and parallel is codec
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.runs = 0
+
+    def __call__(self, step: int, rank: int, image: Tensor) -> None:
+        """image: uint8 [B, 3, crop, crop]."""
+        options = self.options
+        # Everything random in a step comes from its number.
+        torch.manual_seed((options.seed * 1_000_003 + step) * 64 + rank)
+        spread = (torch.randperm(options.batch) + torch.rand(options.batch)) * (100.0 / options.batch)
+        self.image.copy_(image, non_blocking=True)
+        average_rate = 1 - min(options.ema, (step + 1) / (step + 10))
+        numbers = torch.cat([spread, torch.tensor([learning_rate_factor(step, options), average_rate])])
+        self.numbers.copy_(numbers.pin_memory() if self.capture else numbers, non_blocking=True)
+        if self.graph is not None:
+            self.graph.replay()
+        elif not self.capture:
+            self._run()
+        elif self.runs < self.WARM_UP:
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self._run()
+            torch.cuda.current_stream().wait_stream(stream)
+        else:
+            self.codec.zero_grad(set_to_none=True)
+            self.graph = torch.cuda.CUDAGraph()
+            # Meanwhile other threads pin memory.
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+                self._run()
+            self.graph.replay()
+        self.runs += 1
+
+    def _run(self) -> None:
+        image = self.image.float() / 255.0
+        quality, (factor, average_rate) = self.numbers[:-2], self.numbers[-2:]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16, cache_enabled=False):
+            coded = self.parallel(image, quality)
+        loss, bpp, mse = rate_distortion(coded, image, quality)
+        self.codec.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.codec.parameters(), 5.0)
+        finite = torch.isfinite(norm)
+        for p in self.codec.parameters():
+            if p.grad is not None:
+                p.grad = torch.where(finite, p.grad, 0.0)
+        self.optimizers.step(factor * finite)
+        with torch.no_grad():
+            _move_towards(list(self.average.parameters()), list(self.codec.parameters()), average_rate)
+            self.sums += torch.stack([loss.detach(), bpp.mean(), mse.mean()])
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -173,12 +271,17 @@ class StopSignal:
         signal.signal(number, signal.SIG_DFL)
 
 
+def accelerator() -> torch.device:
+    """The GPU of this process, or the CPU."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+
+
 @contextmanager
 def process_group() -> Iterator[tuple[int, int, torch.device]]:
     """(rank, world size, device); joins torchrun's group when started by it."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    rank, device = int(os.environ.get("RANK", "0")), accelerator()
     if world > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
@@ -207,6 +310,7 @@ def _train(
         torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     keep_freed_memory()
+    torch.backends.cudnn.allow_tf32 = False  # the latents need their digits
     photographs = Photographs(options.data, options.crop, options.batch, options.seed)
     torch.manual_seed(options.seed)
     codec = build(photographs).to(device)
@@ -226,6 +330,7 @@ def _train(
             raise OSError(f"cannot resume {last}: damaged, or of another kind of run") from error
         console.print(f"resumed {last} at step {start}")
     parallel: nn.Module = DistributedDataParallel(codec) if world > 1 else codec
+    run = Step(codec, parallel, average, optimizers, options)
 
     def save(path: Path, step: int) -> None:
         if rank == 0:
@@ -247,32 +352,16 @@ def _train(
             table.writerow(["step", "loss", "bpp", "mse", "lr_factor", "steps_per_second"])
         task = bar.add_task("training", total=options.steps, completed=start)
         saved = checked = marked = time.monotonic()
-        sums = np.zeros(3)
-        for step in range(start, options.steps):
-            # Everything random in a step comes from its number.
-            torch.manual_seed((options.seed * 1_000_003 + step) * 64 + rank)
-            image = photographs(step, rank).to(device, non_blocking=True).float() / 255.0
-            spread = (torch.randperm(options.batch) + torch.rand(options.batch)) * (100.0 / options.batch)
-            quality = spread.to(device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-                coded = parallel(image, quality)
-            loss, bpp, mse = rate_distortion(coded, image, quality)
-            codec.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = nn.utils.clip_grad_norm_(codec.parameters(), 5.0)
-            if torch.isfinite(norm):
-                optimizers.step(step)
-            with torch.no_grad():
-                rate = min(options.ema, (step + 1) / (step + 10))
-                torch._foreach_lerp_(list(average.parameters()), list(codec.parameters()), 1 - rate)
-            sums += loss.item(), bpp.mean().item(), mse.mean().item()
+        steps = range(start, options.steps)
+        for step, image in zip(steps, photographs.ahead(steps, rank, pin=device.type == "cuda"), strict=True):
+            run(step, rank, image)
             done = step + 1
             bar.update(task, completed=done)
             if done % LOG_EVERY == 0:
+                means = [value / LOG_EVERY for value in run.sums.tolist()]
+                run.sums.zero_()
                 now = time.monotonic()
                 speed, marked = LOG_EVERY / (now - marked), now
-                means = sums / LOG_EVERY
-                sums[:] = 0
                 factor = learning_rate_factor(step, options)
                 table.writerow([done, *(f"{v:.5g}" for v in (*means, factor, speed))])
                 log.flush()

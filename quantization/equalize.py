@@ -70,9 +70,11 @@ def _inputs(module: Pointwise | Depthwise) -> int:
 
 
 def _scale_outputs(module: Pointwise | Depthwise, gain: Tensor) -> None:
+    gain = gain.to(module.weight.device)
     module.weight.mul_(gain.view(-1, *[1] * (module.weight.ndim - 1)))
     module.bias.mul_(gain)
 
 
 def _divide_inputs(module: Pointwise | Depthwise, gain: Tensor) -> None:
+    gain = gain.to(module.weight.device)
     module.weight.div_(gain if isinstance(module, Pointwise) else gain[:, None, None, None])
