@@ -80,12 +80,12 @@ def weight_exponents(weight: Tensor, multiple: int) -> Tensor:
 class _FakeQuantize(torch.autograd.Function):
     """clamp(floor(x / scale + 1/2)) * scale, the gradient stopped where it clamps.
 
-    Does what torch.fake_quantize_per_tensor_affine does, several times faster on a CPU, and rounds as the
-    integers do.
+    Does what torch.fake_quantize_per_tensor_affine does, several times faster on a CPU, in CUDA graphs too,
+    and rounds as the integers do. The scale is a number or a tensor.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: float, low: int, high: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: float | Tensor, low: int, high: int) -> Tensor:
         y = (x * (1 / scale)).add_(0.5).floor_()
         ctx.save_for_backward((y >= low) & (y <= high))
         return y.clamp_(low, high).mul_(scale)
@@ -94,6 +94,33 @@ class _FakeQuantize(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (inside,) = ctx.saved_tensors
         return grad * inside, None, None, None
+
+
+def _per_row(values: Tensor, weight: Tensor) -> Tensor:
+    """Values by output channel, shaped to go with a weight."""
+    return values.view(-1, *[1] * (weight.ndim - 1))
+
+
+@torch.no_grad()
+def train_unscaled(module: Pointwise | Depthwise, weight: Tensor, bias: Tensor) -> None:
+    """Give a convolution back the parameters it had before its channels were rescaled; keep the ratios beside.
+
+    It computes the same. But an optimizer whose steps have a size of their own (Muon, Adam) then takes steps as
+    in float training; on the rescaled weights, of which some are a thousand times smaller, it wrecks them.
+    """
+    module.register_buffer("weight_gain", torch.where(weight == 0, 1.0, module.weight / weight))
+    module.register_buffer("bias_gain", torch.where(bias == 0, 1.0, module.bias / bias))
+    module.weight = nn.Parameter(weight)
+    module.bias = nn.Parameter(bias)
+
+
+def rescaled(module: Pointwise | Depthwise) -> tuple[Tensor, Tensor]:
+    """Weight and bias that a convolution computes with; see `train_unscaled`."""
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    bias: Tensor = module.bias  # type: ignore[assignment]
+    if "weight_gain" not in module._buffers:
+        return weight, bias
+    return weight * module.weight_gain, bias * module.bias_gain  # type: ignore[operator]
 
 
 class FakeQuantNetwork(nn.Module):
@@ -182,14 +209,12 @@ class FakeQuantNetwork(nn.Module):
         """Fake-quantized weight and bias of a convolution."""
         module = node.module
         exponent: Tensor = module.weight_exponent  # type: ignore[assignment]
-        weight: Tensor = module.weight  # type: ignore[assignment]
-        bias: Tensor = module.bias  # type: ignore[assignment]
+        assert isinstance(module, (Pointwise, Depthwise))
+        weight, bias = rescaled(module)
         multiple = 1 if self.rule == "free" else RULES[self.rule][0]
         bound = 127 // multiple
-        zeros = torch.zeros_like(exponent, dtype=torch.int32)
-        weight = torch.fake_quantize_per_channel_affine(
-            weight, multiple * torch.exp2(exponent), zeros, 0, -bound, bound
-        )
+        scale = _per_row(multiple * torch.exp2(exponent), weight)
+        weight = _FakeQuantize.apply(weight, scale, -bound, bound)  # type: ignore[no-untyped-call]
         if self.rule != "free":
             unit = torch.exp2(exponent + self.exponent(node.inputs[0]))
             remainder = RULES[self.rule][1]
@@ -251,8 +276,7 @@ class FakeQuantNetwork(nn.Module):
             if isinstance(node.module, (Pointwise, Depthwise)):
                 exponent: Tensor = node.module.weight_exponent  # type: ignore[assignment]
                 weight, bias = self._quantized(node)
-                scale = torch.exp2(exponent).view(-1, *[1] * (weight.ndim - 1))
-                w = torch.round(weight / scale).numpy().astype(np.int8)
+                w = torch.round(weight / _per_row(torch.exp2(exponent), weight)).numpy().astype(np.int8)
                 if isinstance(node.module, Depthwise):
                     w = np.ascontiguousarray(w[:, 0].transpose(1, 2, 0))
                 b = torch.round(bias.double() / torch.exp2(exponent.double() + source.exponent)).numpy()
@@ -284,14 +308,14 @@ class FakeQuantProjection(nn.Module):
         self.projection = projection
         self.register_buffer("weight_exponent", weight_exponents(projection.weight, 1))
 
-    def integers(self) -> tuple[Tensor, Tensor]:
-        """(weights as float integers [out, in], exponents [out])"""
+    def integers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(weights as float integers [out, in], their exponents [out], bias [out])"""
         exponent: Tensor = self.weight_exponent  # type: ignore[assignment]
-        zeros = torch.zeros_like(exponent, dtype=torch.int32)
-        scale = torch.exp2(exponent)
-        quantized = torch.fake_quantize_per_channel_affine(self.projection.weight, scale, zeros, 0, -127, 127)
-        return quantized / scale[:, None], exponent
+        weight, bias = rescaled(self.projection)
+        scale = torch.exp2(exponent)[:, None]
+        quantized: Tensor = _FakeQuantize.apply(weight, scale, -127, 127)  # type: ignore[no-untyped-call]
+        return quantized / scale, exponent, bias
 
     def forward(self, x: Tensor) -> Tensor:
-        integers, exponent = self.integers()
-        return F.conv2d(x, (integers * torch.exp2(exponent)[:, None])[:, :, None, None], self.projection.bias)
+        integers, exponent, bias = self.integers()
+        return F.conv2d(x, (integers * torch.exp2(exponent)[:, None])[:, :, None, None], bias)

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from ..models.data import Photographs
 from ..models.entropy import ROWS_PER_OCTAVE, SCALE_MIN, gaussian_tables
-from ..models.layers import Pointwise, clamp_ste, round_ste
+from ..models.layers import Depthwise, Pointwise, clamp_ste, round_ste
 from ..models.network import DETAILS, LATENTS, Codec
-from ..models.train import TrainOptions, train
+from ..models.train import TrainOptions, accelerator, train
 from .equalize import equalize
-from .fake import FakeQuantNetwork, FakeQuantProjection, Rule
+from .fake import FakeQuantNetwork, FakeQuantProjection, Rule, train_unscaled
 from .integer import NETWORKS, Int8, IntegerModel, ModelError, Profile
 
 LOG2_STEP_EXPONENT = -5  # the hyper-synthesis gives log2 steps in 1/32 octaves
@@ -136,18 +136,21 @@ def _calls(codec: Codec, image: Tensor, quality: Tensor) -> dict[str, tuple[Tens
 def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6) -> Codec:
     """Turn a float codec, in place, into a fake-quantized one calibrated on crops of training photographs."""
     codec.eval()
-    crops = [photographs(10**9 + i).float() / 255 for i in range(batches)]
-    qualities = [torch.linspace(5, 100, photographs.batch)] * batches
+    device = next(codec.parameters()).device
+    crops = [photographs(10**9 + i).to(device).float() / 255 for i in range(batches)]
+    qualities = [torch.linspace(5, 100, photographs.batch, device=device)] * batches
 
     seen = [_calls(codec, x, q)["synthesis"] for x, q in zip(crops, qualities, strict=True)]
     reach, detail_reach = (_reach([tensors[i] for tensors in seen]) for i in (0, 1))
-    rescale_latents(codec, _headroom(reach), _headroom(detail_reach.view(4, -1).amax(0)))
     rescale_pixels(codec)
+    convolutions = [m for m in codec.modules() if isinstance(m, (Pointwise, Depthwise))]
+    unscaled = [(m.weight.clone(), m.bias.clone()) for m in convolutions]
+    rescale_latents(codec, _headroom(reach), _headroom(detail_reach.view(4, -1).amax(0)))
     # The finest steps, on the new grid, are where an int8 grid is too coarse.
     wide = codec.gains.log2_step[-1, :LATENTS].argsort()[:WIDE].sort().values
     widen(codec.synthesis.enter, wide)
     widen(codec.synthesis.canvas, wide)
-    unit = torch.ones(LATENTS)
+    unit = torch.ones(LATENTS, device=device)
     unit[wide] = 0.25
 
     networks = {
@@ -197,8 +200,12 @@ def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6
     codec.detail = FakeQuantProjection(codec.detail)  # type: ignore[assignment]
     codec.rows = FakeQuantProjection(codec.rows)  # type: ignore[assignment]
     codec.detail_rows = FakeQuantProjection(codec.detail_rows)  # type: ignore[assignment]
+    for module, (weight, bias) in zip(convolutions, unscaled, strict=True):
+        if module.weight.shape != weight.shape:
+            weight = torch.cat([weight, weight[:, wide]], 1)
+        train_unscaled(module, weight, bias)
     codec.step_grid = StepGrid(unit)
-    codec.detail_step_grid = StepGrid(torch.ones(4 * DETAILS))
+    codec.detail_step_grid = StepGrid(torch.ones(4 * DETAILS, device=device))
     return codec.train()
 
 
@@ -258,13 +265,15 @@ def qat(options: TrainOptions, weights: Path, rule: Rule) -> Path:
     """
 
     def build(photographs: Photographs) -> Codec:
-        return prepare(load_float(weights), rule, photographs)
+        return prepare(load_float(weights).to(accelerator()), rule, photographs)
 
+    # Tensor cores multiply numbers of 11 bits, which holds all of int8, and sum them in float32.
+    torch.set_float32_matmul_precision("high")
     last = train(options, build)
     if rule != "free":
         photographs = Photographs(options.data, options.crop, options.batch, options.seed)
         state = torch.load(last, map_location="cpu", weights_only=True)
-        codec = build(photographs)
+        codec = build(photographs).cpu()
         codec.load_state_dict(state["average"])
         notes = {
             "float": weights.name,
@@ -285,8 +294,8 @@ def _projection(codec: Codec, name: str) -> tuple[Int8, Tensor, Tensor]:
     """A fake-quantized projection: weights int8 [out, in], their exponents and the bias, float64 [out]."""
     module = codec.get_submodule(name)
     assert isinstance(module, FakeQuantProjection)
-    weight, exponent = module.integers()
-    return weight.round().numpy().astype(np.int8), exponent.double(), module.projection.bias.double()
+    weight, exponent, bias = module.integers()
+    return weight.round().numpy().astype(np.int8), exponent.double(), bias.double()
 
 
 @torch.no_grad()
@@ -332,7 +341,8 @@ def to_integer_model(codec: Codec, notes: dict[str, str]) -> IntegerModel:
         magnitude=np.round(16 * np.log2(1.0 + np.arange(128))).astype(np.int8),
         step_knots=_int32(256 * (gains.log2_step + finer)),
         row_knots=_int32(row_fixed * row_gain),
-        hyper_gain_knots=_int32(256 * (gains.log2_hyper_gain + hyper_exponent)),
+        # A channel that is switched off at some quality may drift to any small gain.
+        hyper_gain_knots=_int32(256 * (gains.log2_hyper_gain + hyper_exponent).clamp(-15, 15)),
         hyper_row_knots=_int32(row_fixed * (gains.log2_hyper_scale - math.log2(SCALE_MIN)).double()),
         wide=wide.numpy().astype(np.int16),
         exp2=np.round(2.0 ** (16 + np.arange(256) / 256)).astype(np.int32),

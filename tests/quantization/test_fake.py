@@ -12,7 +12,7 @@ from pocketlic.models.layers import Add, Pointwise
 from pocketlic.models.network import DETAILS, LATENTS, Codec
 from pocketlic.models.train import TrainOptions
 from pocketlic.quantization.equalize import equalize
-from pocketlic.quantization.fake import FakeQuantNetwork, trace, weight_exponents
+from pocketlic.quantization.fake import FakeQuantNetwork, rescaled, trace, weight_exponents
 from pocketlic.quantization.integer import NETWORKS, RULES, ModelError, load_model
 from pocketlic.quantization.qat import (
     load_float,
@@ -87,13 +87,33 @@ def test_inputs_off_the_grid_are_rounded_and_clamped(prepared):
 
 def test_gradients_reach_weights_but_not_through_clamps(prepared):
     fake = copy.deepcopy(network_of(prepared["cpu"], "hyper_analysis"))
-    x = torch.full((2, 1, LATENTS, 4, 4), 0.25, requires_grad=True)
-    fake(*x).square().sum().backward()
+    near, far = (
+        [torch.full((1, channels, 4, 4), value, requires_grad=True) for channels in (LATENTS, 4 * DETAILS)]
+        for value in (0.25, 1e6)
+    )
+    fake(*near).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in fake.parameters())
-    assert x.grad.abs().sum() > 0
-    far = torch.full((2, 1, LATENTS, 4, 4), 1e6, requires_grad=True)
+    assert all(x.grad.abs().sum() > 0 for x in near)
     fake(*far).square().sum().backward()
-    assert far.grad.abs().sum() == 0
+    assert all(x.grad.abs().sum() == 0 for x in far)
+
+
+@torch.no_grad()
+def test_parameters_stay_in_the_float_codecs_space(prepared):
+    """Channels are rescaled up to a thousandfold; the parameters that the optimizer moves are not."""
+    plain = random_codec()
+    for name, module in (("hyper_analysis.enter", None), ("latent", "latent.projection"), ("synthesis.canvas", None)):
+        network, _, layer = name.partition(".")
+        found = (
+            prepared["cpu"].get_submodule(module)
+            if module
+            else getattr(network_of(prepared["cpu"], network).network, layer)
+        )
+        original = plain.get_submodule(name)
+        assert torch.equal(found.weight[:, : original.weight.shape[1]], original.weight)
+        assert torch.equal(found.bias, original.bias)
+        weight, _ = rescaled(found)
+        assert not torch.equal(weight[:, : original.weight.shape[1]], original.weight)
 
 
 def test_weights_obey_the_rule_and_err_little(prepared, profile):
@@ -172,7 +192,7 @@ def test_rescaling_keeps_the_function():
     rescale_pixels(shifted)
     for a, b in zip(shifted.analysis((image * 255 - 128) / 256), codec.analysis(image - 0.5), strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
-    latents = torch.randn(2, 1, LATENTS, 4, 4)
+    latents = torch.randn(1, LATENTS, 4, 4), torch.randn(1, 4 * DETAILS, 4, 4)
     pixels = shifted.synthesis(*latents) * 256 + 128
     torch.testing.assert_close(pixels, (codec.synthesis(*latents) + 0.5) * 255, atol=0.02, rtol=1e-4)
 
