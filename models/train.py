@@ -131,7 +131,7 @@ class Optimizers:
         """
         values = [p.detach() for p in self.parameters]
         moved = [p.clone() for p in values]
-        self.muon.step()
+        self.muon.step()  # type: ignore[no-untyped-call]
         self.adam.step()
         _move_towards(moved, values, factor)
         torch._foreach_copy_(values, moved)

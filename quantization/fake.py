@@ -116,8 +116,8 @@ def train_unscaled(module: Pointwise | Depthwise, weight: Tensor, bias: Tensor) 
 
 def rescaled(module: Pointwise | Depthwise) -> tuple[Tensor, Tensor]:
     """Weight and bias that a convolution computes with; see `train_unscaled`."""
-    weight: Tensor = module.weight  # type: ignore[assignment]
-    bias: Tensor = module.bias  # type: ignore[assignment]
+    weight: Tensor = module.weight
+    bias: Tensor = module.bias
     if "weight_gain" not in module._buffers:
         return weight, bias
     return weight * module.weight_gain, bias * module.bias_gain  # type: ignore[operator]
