@@ -2,7 +2,7 @@
 
     encode   analysis -> y, d -> hyper-analysis -> z -> rows
              hyper-synthesis, context -> means -> symbols of y; symbols of d; all, by their rows -> rANS
-    decode   rANS -> z -> rows; rANS -> symbols of y -> rows of d; rANS -> symbols of d
+    decode   rANS -> z -> rows -> rANS -> symbols of y -> rows of d -> rANS -> symbols of d
              hyper-synthesis, context -> means -> y_hat, d_hat -> synthesis
 
 The networks run in any executor that equals `IntegerNetwork.run`; all else is here. What the entropy decoder
@@ -11,6 +11,7 @@ needs (z, symbols and the rows) involves no network, so the symbols of a file ar
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,8 @@ from ..quantization.integer import (
     space_to_depth,
 )
 from . import format as plic
-from ._native import SymbolCoder
+from . import rans
+from ._native import SymbolCoder, SymbolReader
 from .errors import FormatError, PlicError
 
 Executor = Callable[[IntegerNetwork, Sequence[Int8]], dict[str, Int8]]
@@ -55,6 +57,14 @@ class Symbols:
     y: NDArray[np.int32]
     details: NDArray[np.int32]
 
+    def sha256(self) -> str:
+        """The symbols' hash (SPEC.md, section 7.2), hexadecimal."""
+        digest = hashlib.sha256(self.z.tobytes())
+        for top in range(0, len(self.y), plic.BAND_LATENT_ROWS):
+            for part in (self.y, self.details):
+                digest.update(part[top : top + plic.BAND_LATENT_ROWS].astype("<i2").tobytes())
+        return digest.hexdigest()
+
 
 def interpolate(knots: NDArray[np.int32], quality: int) -> Int64:
     """Values [C] of a knot table [K, C] at a quality in hundredths, 0..10000, in integers, rounding down."""
@@ -71,7 +81,7 @@ class Codec:
     def __init__(self, model: IntegerModel, run: Executor = reference) -> None:
         self.model, self.run = model, run
         self.model_id = bytes.fromhex(model.model_id)[: plic.MODEL_ID_BYTES]
-        self.coder = SymbolCoder(model.table_radius, model.table_freq, model.skip)
+        self.coder: SymbolCoder | rans.SymbolCoder = SymbolCoder(model.table_radius, model.table_freq, model.skip)
         self.latents = model.latent_weight.shape[0]
         self.fine_bits = np.zeros(self.latents, np.int64)
         self.fine_bits[model.wide] = 2
@@ -86,14 +96,20 @@ class Codec:
         height, width = pixels.shape[:2]
         header = plic.Header(width, height, grey, round(quality * 100), self.model_id)
         rgb = np.repeat(pixels[:, :, None], 3, 2) if grey else pixels
-        symbols = self.analyse(rgb, header.quality_hundredths)
+        return self.write_symbols(self.analyse(rgb, header.quality_hundredths), header, icc, exif)
+
+    def write_symbols(self, symbols: Symbols, header: plic.Header, icc: bytes = b"", exif: bytes = b"") -> bytes:
+        """`.plic` bytes of symbols, which must fit the header; ValueError if a skipped one is not 0."""
         rows = self.rows(symbols.z, header.quality_hundredths)
         y_rows, detail_rows = self.latent_rows(rows), self.detail_rows(rows, symbols.y)
-        z = self.coder.encode(symbols.z.astype(np.int32).ravel(), self._z_rows(symbols.z.shape, header))
-        bands = self._bands(symbols.y.shape[0])
-        y = tuple(self.coder.encode(symbols.y[b].ravel(), y_rows[b].ravel()) for b in bands)
-        details = tuple(self.coder.encode(symbols.details[b].ravel(), detail_rows[b].ravel()) for b in bands)
-        return plic.write(plic.PlicFile(header, z, y, details, icc, exif))
+        streams: list[bytes] = []
+        for b in self._bands(symbols.y.shape[0]):
+            parts = [(symbols.y[b], y_rows[b]), (symbols.details[b], detail_rows[b])]
+            if not streams:
+                parts.insert(0, (symbols.z.astype(np.int32), self._z_rows(symbols.z.shape, header)))
+            values, indices = (np.concatenate([part[i].ravel() for part in parts]) for i in (0, 1))
+            streams.append(self.coder.encode(values, indices))
+        return plic.write(plic.PlicFile(header, tuple(streams), icc, exif))
 
     def decode(self, data: bytes, max_pixels: int = plic.DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
         """uint8 [H, W, 3] or [H, W] of `.plic` bytes; FormatError if damaged or of another model."""
@@ -110,22 +126,20 @@ class Codec:
         h, w = -(-header.height // STRIDE), -(-header.width // STRIDE)
         shape = (h, w, self.model.row_weight.shape[1])
         try:
-            z = self.coder.decode(file.z, self._z_rows(shape, header)).reshape(shape)
-            if z.size and (z.min() < -128 or z.max() > 127):
+            streams = [self.coder.reader(band) for band in file.bands]
+            z = _read(streams[0], self._z_rows(shape, header))
+            if z.min() < -128 or z.max() > 127:
                 raise ValueError("z outside int8")
             z8 = z.astype(np.int8)
             rows = self.rows(z8, header.quality_hundredths)
-            y = self._decode_bands(file.y, self.latent_rows(rows))
-            details = self._decode_bands(file.details, self.detail_rows(rows, y))
+            y, details = [], []
+            for b, stream in zip(self._bands(len(rows)), streams, strict=True):
+                y.append(_read(stream, self.latent_rows(rows[b])))
+                details.append(_read(stream, self.detail_rows(rows[b], y[-1])))
+                stream.finish()
         except ValueError as error:
             raise FormatError(f"damaged payload: {error}") from None
-        return Symbols(z8, y, details)
-
-    def _decode_bands(self, payloads: Sequence[bytes], rows: NDArray[np.uint8]) -> NDArray[np.int32]:
-        symbols = np.empty(rows.shape, np.int32)
-        for band, payload in zip(self._bands(len(rows)), payloads, strict=True):
-            symbols[band] = self.coder.decode(payload, rows[band].ravel()).reshape(rows[band].shape)
-        return symbols
+        return Symbols(z8, np.concatenate(y), np.concatenate(details))
 
     def analyse(self, rgb: NDArray[np.uint8], quality: int) -> Symbols:
         """The symbols that encode uint8 [H, W, 3] at a quality in hundredths."""
@@ -188,7 +202,7 @@ class Codec:
     def _z_rows(self, shape: tuple[int, ...], header: plic.Header) -> NDArray[np.uint8]:
         fixed = interpolate(self.model.hyper_row_knots, header.quality_hundredths)
         # z is never skipped, whatever its row.
-        return np.broadcast_to(self._table_row(fixed, self.model.skip), shape).ravel()
+        return np.broadcast_to(self._table_row(fixed, self.model.skip), shape)
 
     def _table_row(self, fixed: Int64, least: int) -> NDArray[np.uint8]:
         row = rounding_shift(fixed, _ROW_BITS)
@@ -260,6 +274,11 @@ class Codec:
         # y is in 2**-8 of the coarse grid: bring it to the channel's own.
         distance = np.clip(y << self.fine_bits, -bound, bound - 1) - (mean << 8)
         return np.where(rows < self.model.skip, 0, _divide(distance, step))
+
+
+def _read(stream: SymbolReader | rans.SymbolReader, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """The next symbols of a stream, in the shape of their rows."""
+    return stream.read(rows.ravel()).reshape(rows.shape)
 
 
 def anchor_mask(height: int, width: int, channels: int) -> NDArray[np.bool_]:

@@ -9,17 +9,17 @@ All integers are little-endian; a *varint* is unsigned LEB128 in its shortest fo
     width         varint   1 .. 65535 pixels
     height        varint   1 .. 65535 pixels
     quality       u16      in hundredths, 0 .. 10000
-    check         u32      CRC-32C of all of the above
-    sections               z; y for each band of 64 latent rows; details for each band; ICC, EXIF, if flagged:
+    sections               the symbols of each band of 64 latent rows; ICC, EXIF, if flagged:
       length      varint   of the payload
       payload
-      check       u32      CRC-32C of length and payload
+    check         u32      CRC-32C of all of the above
 
-The file ends with the last section. A latent row is 16 pixels high and the picture is padded to a multiple of
-64 pixels, so there are ceil(ceil(height / 64) * 4 / 64) bands: one up to a height of 1024 pixels.
-A photograph of one band has about 44 bytes that are not payload.
+A band's payload is one stream of the entropy coder: z of the whole picture, in the first band; y; details. The file
+ends with the check. A latent row is 16 pixels high and the picture is padded to a multiple of 64 pixels, so there
+are ceil(ceil(height / 64) * 4 / 64) bands: one up to a height of 1024 pixels.
+A photograph of one band has about 27 bytes that are not payload, and 7 of the payload carry nothing.
 
-What a file can claim: each section takes at least 5 bytes, so the number of bands is bounded by the file's
+What a file can claim: each section takes at least a byte, so the number of bands is bounded by the file's
 size. The number of pixels is not: all symbols of a flat picture may lie in rows that are skipped, at no cost.
 Therefore the reader has a limit on pixels, `max_pixels`, which it checks before it looks at any section.
 """
@@ -73,14 +73,12 @@ class Header:
 class PlicFile:
     """A whole file.
 
-    z, y, details: entropy-coded bytes; y and details by band (see `band_count`), from top to bottom.
+    bands: the entropy-coded bytes of each band (see `band_count`), from top to bottom.
     icc, exif: as stored in the picture (EXIF without the `Exif` prefix of JPEG); empty means absent.
     """
 
     header: Header
-    z: bytes
-    y: tuple[bytes, ...]
-    details: tuple[bytes, ...]
+    bands: tuple[bytes, ...]
     icc: bytes = b""
     exif: bytes = b""
 
@@ -95,11 +93,10 @@ def write(file: PlicFile) -> bytes:
     """Return the bytes of a `.plic` file. Raises PlicError if the number of bands is wrong."""
     header = file.header
     bands = band_count(header.height)
-    if not len(file.y) == len(file.details) == bands:
-        found = f"{len(file.y)} of y and {len(file.details)} of details"
-        raise PlicError(f"there must be {bands} bands, not {found}")
+    if len(file.bands) != bands:
+        raise PlicError(f"there must be {bands} bands, not {len(file.bands)}")
     flags = (_GREY if header.grey else 0) | (_ICC if file.icc else 0) | (_EXIF if file.exif else 0)
-    head = (
+    data = (
         MAGIC
         + bytes([VERSION, flags])
         + header.model_id
@@ -107,15 +104,13 @@ def write(file: PlicFile) -> bytes:
         + _varint(header.height)
         + header.quality_hundredths.to_bytes(2, "little")
     )
-    parts = [head, _check(head)]
-    for payload in (file.z, *file.y, *file.details, *(m for m in (file.icc, file.exif) if m)):
-        section = _varint(len(payload)) + payload
-        parts += [section, _check(section)]
-    return b"".join(parts)
+    sections = (*file.bands, *(m for m in (file.icc, file.exif) if m))
+    data = b"".join([data, *(part for payload in sections for part in (_varint(len(payload)), payload))])
+    return data + _check(data)
 
 
 def read_header(data: bytes) -> Header:
-    """Return the header of a `.plic` file, of which the first 26 bytes are enough. Raises FormatError."""
+    """Return the header of a whole `.plic` file, which is checked for damage. Raises FormatError."""
     return _read_header(_Cursor(data))[0]
 
 
@@ -133,15 +128,12 @@ def read(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> PlicFile:
             f"the file claims {header.width}x{header.height} = {pixels} pixels, more than the limit of "
             f"{max_pixels}; raise max_pixels if you trust it"
         )
-    z = cursor.section("z section")
-    bands = band_count(header.height)
-    y = tuple(cursor.section(f"y section {i + 1} of {bands}") for i in range(bands))
-    details = tuple(cursor.section(f"details section {i + 1} of {bands}") for i in range(bands))
+    bands = tuple(cursor.section("symbols") for _ in range(band_count(header.height)))
     icc = cursor.metadata("ICC profile") if flags & _ICC else b""
     exif = cursor.metadata("EXIF") if flags & _EXIF else b""
-    if cursor.at != len(data):
-        raise FormatError(f"{len(data) - cursor.at} bytes follow the end of the file")
-    return PlicFile(header, z, y, details, icc, exif)
+    if cursor.at != cursor.end:
+        raise FormatError(f"{cursor.end - cursor.at} bytes follow the last section")
+    return PlicFile(header, bands, icc, exif)
 
 
 def _varint(value: int) -> bytes:
@@ -158,15 +150,15 @@ def _check(data: bytes) -> bytes:
 
 
 class _Cursor:
-    """Reads `data` from front to back and never beyond its end."""
+    """Reads `data` from front to back and never beyond its end, before which the check stands."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.at = 0
+        self.at, self.end = 0, max(0, len(data) - _CHECK_BYTES)
 
     def take(self, size: int, what: str) -> bytes:
         end = self.at + size
-        if end > len(self.data):
+        if end > self.end:
             raise FormatError(f"the file is truncated in the {what}")
         start, self.at = self.at, end
         return self.data[start:end]
@@ -182,16 +174,8 @@ class _Cursor:
                 return value
         raise FormatError(f"the {what} holds a malformed number")
 
-    def check(self, start: int, what: str) -> None:
-        expected = _check(self.data[start : self.at])
-        if self.take(_CHECK_BYTES, what) != expected:
-            raise FormatError(f"the {what} is damaged (checksum mismatch)")
-
     def section(self, what: str) -> bytes:
-        start = self.at
-        payload = self.take(self.varint(what), what)
-        self.check(start, what)
-        return payload
+        return self.take(self.varint(what), what)
 
     def metadata(self, what: str) -> bytes:
         payload = self.section(what)
@@ -215,6 +199,9 @@ def _read_header(cursor: _Cursor) -> tuple[Header, int]:
         raise FormatError(f"file version {version} is newer than this decoder ({VERSION})")
     if version < VERSION:
         raise FormatError(f"there is no file version {version}")
+    # The check comes first: what a damaged file says about itself would only mislead.
+    if _check(data[: cursor.end]) != data[cursor.end :]:
+        raise FormatError("the file is damaged or incomplete (checksum mismatch)")
     flags = cursor.take(1, "header")[0]
     if flags & ~(_GREY | _ICC | _EXIF):
         raise FormatError(f"the header has unknown flags (0x{flags:02x})")
@@ -222,7 +209,6 @@ def _read_header(cursor: _Cursor) -> tuple[Header, int]:
     width = cursor.varint("header")
     height = cursor.varint("header")
     quality = int.from_bytes(cursor.take(2, "header"), "little")
-    cursor.check(0, "header")
     try:
         return Header(width, height, bool(flags & _GREY), quality, model_id), flags
     except PlicError as error:

@@ -43,6 +43,11 @@ XNNPACK requantizes in float32: beyond the greatest shift its rounding error rea
 on every accumulator beside a tie).
 """
 
+MAX_HEADER, MAX_LEVELS, MAX_KEYS = 1 << 20, 16, 1024
+MAX_CHANNELS, MAX_KERNEL, MAX_FACTOR, MAX_GRID = 1 << 16, 31, 16, 256
+MAX_TENSORS, MAX_ENDS, MAX_KEPT = 256, 8, 32
+"""What every decoder can hold: codec/SPEC.md, section 3, says what of."""
+
 
 class ModelError(ValueError):
     """A model file or integer network that breaks its own rules; the message is one line."""
@@ -119,10 +124,16 @@ def _is_int(value: object, low: int, high: int) -> bool:
 
 
 def _check_spec(where: str, spec: Spec) -> None:
-    if not (_is_int(spec.channels, 1, 1 << 16) and _is_int(spec.exponent, -64, 64)):
+    if not (_is_int(spec.channels, 1, MAX_CHANNELS) and _is_int(spec.exponent, -64, 64)):
         raise ModelError(f"{where}: impossible channels or scale")
     if not _is_int(spec.zero_point, -128, 0) or spec.zero_point not in (0, -128):
         raise ModelError(f"{where}: a zero point is 0 or -128")
+
+
+def _check_name(network: str, name: object) -> None:
+    # Names become parts of arrays' names and of messages.
+    if not isinstance(name, str) or not 1 <= len(name) <= 64 or any(not "!" <= c <= "~" or c == "/" for c in name):
+        raise ModelError(f"{network}: a tensor has no sound name")
 
 
 def _check_convolution(where: str, layer: Layer, source: Spec, profile: Profile) -> None:
@@ -133,7 +144,7 @@ def _check_convolution(where: str, layer: Layer, source: Spec, profile: Profile)
     if layer.kind == "pointwise":
         fits = w.shape == (layer.spec.channels, source.channels)
     else:
-        fits = w.shape[1:] == (*w.shape[:1], source.channels) and w.shape[0] % 2 == 1
+        fits = w.shape[1:] == (*w.shape[:1], source.channels) and w.shape[0] % 2 == 1 and w.shape[0] <= MAX_KERNEL
         fits = fits and layer.spec.channels == source.channels
     if not fits or b.shape != (layer.spec.channels,) or s.shape != b.shape:
         raise ModelError(f"{where}: weight {w.shape}, bias {b.shape} do not fit {source.channels} channels")
@@ -148,8 +159,8 @@ def _check_convolution(where: str, layer: Layer, source: Spec, profile: Profile)
 
 
 def _check_move(where: str, layer: Layer, source: Spec) -> None:
-    if not _is_int(layer.factor, 1, 16):
-        raise ModelError(f"{where}: a factor is 1 to 16")
+    if not _is_int(layer.factor, 1, MAX_FACTOR):
+        raise ModelError(f"{where}: a factor is 1 to {MAX_FACTOR}")
     area = layer.factor**2
     if layer.kind == "depth_to_space" and source.channels % area:
         raise ModelError(f"{where}: {source.channels} channels do not divide by {area}")
@@ -161,7 +172,7 @@ def _check_move(where: str, layer: Layer, source: Spec) -> None:
         moved = source.channels // area
     else:
         raise ModelError(f"{where}: unknown kind of layer")
-    if layer.spec != Spec(moved, source.exponent, source.zero_point):
+    if layer.spec != Spec(moved, source.exponent, source.zero_point) or layer.relu:
         raise ModelError(f"{where}: moving pixels must keep scale and zero point")
 
 
@@ -205,18 +216,30 @@ class IntegerNetwork:
 
         Shapes agree, int32 holds every accumulator, and the profile's tie-free rule holds.
         """
+        ends, tensors = max(len(self.inputs), len(self.outputs)), len(self.inputs) + len(self.layers)
+        if not self.layers or ends > MAX_ENDS or tensors > MAX_TENSORS:
+            raise ModelError(f"{self.name}: too few or too many tensors")
         known: dict[str, Spec] = {}
         for name, spec in self.inputs.items():
+            _check_name(self.name, name)
             _check_spec(f"{self.name}/{name}", spec)
             known[name] = spec
         for layer in self.layers:
+            _check_name(self.name, layer.name)
             where = f"{self.name}/{layer.name}"
             if layer.name in known or any(i not in known for i in layer.inputs):
                 raise ModelError(f"{where}: tensors out of order")
             if len(layer.inputs) != (2 if layer.kind == "add" else 1):
                 raise ModelError(f"{where}: {len(layer.inputs)} inputs are not what a {layer.kind} takes")
             _check_spec(where, layer.spec)
+            if type(layer.relu) is not bool:
+                raise ModelError(f"{where}: relu is neither true nor false")
             sources = [known[i] for i in layer.inputs]
+            convolves = layer.kind in ("pointwise", "depthwise")
+            if not convolves and any(part is not None for part in (layer.weight, layer.bias, layer.shift)):
+                raise ModelError(f"{where}: weights of a layer that is no convolution")
+            if (convolves or layer.kind == "add") and not _is_int(layer.factor, 1, 1):
+                raise ModelError(f"{where}: a factor other than 1")
             if layer.kind in ("pointwise", "depthwise"):
                 _check_convolution(where, layer, sources[0], profile)
             elif layer.kind == "add":
@@ -231,8 +254,22 @@ class IntegerNetwork:
         for layer in self.layers:
             if len({strides[i] for i in layer.inputs}) > 1:
                 raise ModelError(f"{self.name}/{layer.name}: a sum needs two inputs of equal shape")
+            if max(strides[layer.name]) > MAX_GRID:
+                raise ModelError(f"{self.name}/{layer.name}: the grid is too fine or too coarse")
         if not self.inputs or not self.outputs or any(o not in known for o in self.outputs):
             raise ModelError(f"{self.name}: unknown input or output")
+        if self.kept() > MAX_KEPT:
+            raise ModelError(f"{self.name}: too many tensors at a time")
+
+    def kept(self) -> int:
+        """The most tensors, inputs apart, that have to be kept at a time."""
+        last = {layer.name: i for i, layer in enumerate(self.layers)}
+        for i, layer in enumerate(self.layers):
+            last.update((name, i) for name in layer.inputs if name in last)
+        last.update((name, len(self.layers)) for name in self.outputs if name in last)
+        # A layer's inputs are needed while its output is made.
+        names = list(last)
+        return max(sum(last[name] >= i for name in names[: i + 1]) for i in range(len(names)))
 
     def run(self, inputs: Sequence[Int8], keep: bool = False) -> dict[str, Int8]:
         """Run on int8 [H, W, C] arrays in the order of `inputs`; returns the outputs by name.
@@ -302,6 +339,7 @@ class IntegerModel:
     table_freq: NDArray[np.uint16]  # concatenated rows of 2*radius+2 frequencies, each summing to 2**16
     skip: int  # rows below this are not coded: their symbols are 0
     notes: dict[str, str] = field(default_factory=dict)  # provenance: training steps, data, figures
+    _file: bytes | None = field(default=None, init=False, repr=False, compare=False)  # what it was read from
 
     ARRAYS = (
         "latent_weight", "latent_bias", "latent_shift", "detail_weight", "detail_bias", "detail_shift",
@@ -355,6 +393,10 @@ class IntegerModel:
                 [(specs[o].channels, strides[o]) for o in network.outputs] != outputs
             ):
                 raise ModelError(f"{name}: inputs or outputs do not fit the codec")
+            # Pictures are padded to 64 pixels, which is 4 cells of y and one of z.
+            cells = {"analysis": 64, "hyper_synthesis": 1}.get(name, 4)
+            if any(cells % coarser for _, coarser in strides.values()):
+                raise ModelError(f"{name}: its grids do not divide pictures of all sizes")
 
     def _check_arrays(self) -> None:
         latents, features = self.latent_weight.shape if self.latent_weight.ndim == 2 else (0, 0)
@@ -390,8 +432,10 @@ class IntegerModel:
             array = getattr(self, name)
             if array.dtype != dtype or array.shape != shape or 0 in shape[1:]:
                 raise ModelError(f"{name} is {array.dtype} {list(array.shape)}, not {dtype.__name__} {list(shape)}")
-        if latents == 0 or detail == 0 or knots < 2 or 10000 % (knots - 1):
-            raise ModelError(f"{latents} latents and {knots} knots are no codec")
+        if latents == 0 or detail == 0 or max(latents, detail) > MAX_CHANNELS // 4 or hyper > MAX_CHANNELS:
+            raise ModelError(f"{latents} latents, {4 * detail} details and {hyper} hyper-latents are no codec")
+        if knots < 2 or 10000 % (knots - 1):
+            raise ModelError(f"{knots} knots are no codec")
         for shift in (self.latent_shift, self.detail_shift):
             if shift.min() < -31 or shift.max() > 16:
                 raise ModelError("latent_shift or detail_shift is outside -31..16")
@@ -410,7 +454,9 @@ class IntegerModel:
             raise ModelError(f"skip {self.skip} is not the index of a row")
 
     def to_bytes(self) -> bytes:
-        """Serialize as safetensors with JSON metadata; the same model gives the same bytes."""
+        """Safetensors with JSON metadata: the file that it was read from, or else a new one, always the same."""
+        if self._file is not None:
+            return self._file
         tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in self.ARRAYS}
         described: dict[str, Any] = {}
         for network in self.networks.values():
@@ -421,7 +467,7 @@ class IntegerModel:
                     "factor": layer.factor, "spec": _spec_to_json(layer.spec),
                 }  # fmt: skip
                 layers.append(entry)
-                for part in ("weight", "bias", "shift"):
+                for part in _PARTS:
                     array = getattr(layer, part)
                     if array is not None:
                         tensors[f"{network.name}/{layer.name}/{part}"] = np.ascontiguousarray(array)
@@ -440,16 +486,32 @@ class IntegerModel:
         try:
             tensors = load_tensors(data)
             length = int.from_bytes(data[:8], "little")
-            content = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["pocketlic"])
+            if length > MAX_HEADER:
+                raise ModelError(f"not a Pocketlic model: the header exceeds {MAX_HEADER} bytes")
+            metadata = _parse(data[8 : 8 + length].decode())["__metadata__"]
+            if len(metadata) != 1:
+                raise ModelError("not a Pocketlic model: metadata besides the description")
+            content = _parse(metadata["pocketlic"])
             networks = {}
             for name, net in content["networks"].items():
                 layers = tuple(_layer_from_json(name, entry, tensors) for entry in net["layers"])
-                inputs = {key: Spec(*spec) for key, spec in net["inputs"]}
+                inputs = {key: _spec_from_json(spec) for key, spec in net["inputs"]}
+                if len(inputs) != len(net["inputs"]):
+                    raise ModelError(f"{name}: two inputs have one name")
                 networks[name] = IntegerNetwork(name, inputs, layers, tuple(net["outputs"]))
-            parts: dict[str, Any] = {name: tensors[name] for name in IntegerModel.ARRAYS}
+            parts: dict[str, Any] = {name: tensors.pop(name) for name in IntegerModel.ARRAYS}
             parts |= {key: content[key] for key in ("profile", "skip", "notes")}
             model = IntegerModel(networks=networks, **parts)
             model.check()
+            used = {
+                f"{net.name}/{layer.name}/{part}"
+                for net in networks.values()
+                for layer in net.layers
+                for part in _PARTS
+            }
+            if set(tensors) - used:
+                raise ModelError(f"array {min(set(tensors) - used)} is unknown")
+            object.__setattr__(model, "_file", data)
         except ModelError:
             raise
         except (SafetensorError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
@@ -458,7 +520,7 @@ class IntegerModel:
 
     @property
     def model_id(self) -> str:
-        """SHA-256 of the serialized model, hexadecimal."""
+        """SHA-256 of the model file, hexadecimal."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
 
@@ -474,9 +536,40 @@ def _spec_to_json(spec: Spec) -> list[int]:
     return [getattr(spec, f.name) for f in fields(spec)]
 
 
+def _spec_from_json(values: Sequence[int]) -> Spec:
+    channels, exponent, zero_point = values
+    return Spec(channels, exponent, zero_point)
+
+
+def _parse(text: str) -> Any:
+    """A JSON text of few levels; ModelError if an object has a key twice, or more keys than decoders search."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs) or len(result) > MAX_KEYS:
+            raise ModelError("not a Pocketlic model: an object has a key twice, or too many")
+        return result
+
+    def levels(value: Any) -> int:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return 1 + max(map(levels, inner), default=-1) if isinstance(value, dict | list) else 0
+
+    def refuse(constant: str) -> None:
+        raise ModelError(f"not a Pocketlic model: {constant} is not JSON")
+
+    result = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    # Empty objects and arrays open no level.
+    if levels(result) > MAX_LEVELS:
+        raise ModelError("not a Pocketlic model: the description has too many levels")
+    return result
+
+
+_PARTS = ("weight", "bias", "shift")
+
+
 def _layer_from_json(network: str, entry: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Layer:
-    parts = {part: tensors.get(f"{network}/{entry['name']}/{part}") for part in ("weight", "bias", "shift")}
+    parts = {part: tensors.get(f"{network}/{entry['name']}/{part}") for part in _PARTS}
     return Layer(
-        kind=entry["kind"], name=entry["name"], inputs=tuple(entry["inputs"]), spec=Spec(*entry["spec"]),
+        kind=entry["kind"], name=entry["name"], inputs=tuple(entry["inputs"]), spec=_spec_from_json(entry["spec"]),
         relu=entry["relu"], factor=entry["factor"], **parts,
     )  # fmt: skip

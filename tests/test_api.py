@@ -46,7 +46,7 @@ def test_errors_are_of_the_documented_kinds(picture):
     with pytest.raises(pocketlic.FormatError, match="empty"):
         pocketlic.decode(b"")
     file = plic.read(data)
-    other = plic.PlicFile(plic.Header(64, 64, False, 6000, b"stranger"), file.z, file.y, file.details)
+    other = plic.PlicFile(plic.Header(64, 64, False, 6000, b"stranger"), file.bands)
     with pytest.raises(pocketlic.FormatError, match="needs model 737472616e676572, which this version"):
         pocketlic.decode(plic.write(other))
     assert issubclass(pocketlic.FormatError, pocketlic.PlicError)

@@ -41,41 +41,64 @@ public:
     nb::bytes encode(Array<int32_t> symbols, Array<uint8_t> rows) const {
         const size_t n = rows.size();
         if (symbols.size() != n) throw nb::value_error("there are not as many symbols as rows");
-        if (n > (std::numeric_limits<size_t>::max() - rans::kStateBytes) / 6) throw std::bad_alloc();
-        const size_t capacity = rans::max_encoded_bytes(n);
+        size_t coded = 0;
+        check(rans::count_coded(tables_, rows.data(), n, coded));
+        const uint64_t capacity = rans::max_encoded_bytes(coded);
+        if (capacity > std::numeric_limits<size_t>::max()) throw std::bad_alloc();
         // Written from its end: of the worst case, only the pages that are used become real memory.
-        Buffer<uint8_t> buffer(static_cast<uint8_t*>(std::malloc(capacity)), std::free);
+        Buffer<uint8_t> buffer(static_cast<uint8_t*>(std::malloc(static_cast<size_t>(capacity))), std::free);
         if (!buffer) throw std::bad_alloc();
         uint8_t *end = buffer.get() + capacity, *begin = end;
         rans::Status status;
         {
             nb::gil_scoped_release release;
-            status = rans::encode(tables_, symbols.data(), rows.data(), n, end, &begin);
+            rans::Writer writer(tables_, coded, end);
+            status = writer.put(symbols.data(), rows.data(), n);
+            if (status == rans::Status::ok) begin = writer.finish();
         }
         check(status);
         return nb::bytes(begin, static_cast<size_t>(end - begin));
     }
 
-    Symbols decode(nb::bytes data, Array<uint8_t> rows) const {
+    const rans::TableSet& tables() const { return tables_; }
+
+private:
+    pocketlic::Memory memory_;  // must outlive the tables
+    rans::TableSet tables_;
+};
+
+class SymbolReader {
+public:
+    SymbolReader(const SymbolCoder& coder, nb::bytes data)
+        : tables_(coder.tables()), data_(data), reader_(static_cast<const uint8_t*>(data.data()), data.size()) {}
+
+    Symbols read(Array<uint8_t> rows) {
         const size_t n = rows.size();
         Buffer<int32_t> out(static_cast<int32_t*>(std::calloc(n > 0 ? n : 1, sizeof(int32_t))), std::free);
         if (!out) throw std::bad_alloc();
+        if (broken_) check(rans::Status::corrupt);
+        rans::Reader reader = reader_;  // other threads may use this object while the lock is released
         rans::Status status;
         {
             nb::gil_scoped_release release;
-            status = rans::decode(tables_, static_cast<const uint8_t*>(data.data()), data.size(), rows.data(), n,
-                                  out.get());
+            status = reader.read(tables_, rows.data(), n, out.get());
         }
+        broken_ = status != rans::Status::ok;
         check(status);
+        reader_ = reader;
         int32_t* p = out.get();
         nb::capsule owner(p, [](void* q) noexcept { std::free(q); });
         out.release();
         return Symbols(p, {n}, owner);
     }
 
+    void finish() const { check(broken_ ? rans::Status::corrupt : reader_.finish()); }
+
 private:
-    pocketlic::Memory memory_;  // must outlive the tables
-    rans::TableSet tables_;
+    const rans::TableSet& tables_;
+    nb::bytes data_;  // keeps what reader_ points at
+    rans::Reader reader_;
+    bool broken_ = false;
 };
 
 // Raises what the rest of the package raises for the same reason.
@@ -314,9 +337,24 @@ NB_MODULE(_native, m) {
              "The stream of symbols (int32[n], magnitudes up to 32767) coded with the tables rows (uint8[n]).\n\n"
              "Raises ValueError on a row outside the table set, a symbol out of range, or a symbol that is not 0\n"
              "in a skipped row.")
-        .def("decode", &SymbolCoder::decode, "data"_a, "rows"_a.noconvert(),
+        .def("decode",
+             [](const SymbolCoder& coder, nb::bytes data, Array<uint8_t> rows) {
+                 SymbolReader reader(coder, data);
+                 Symbols symbols = reader.read(rows);
+                 reader.finish();
+                 return symbols;
+             },
+             "data"_a, "rows"_a.noconvert(),
              "The symbols, int32[n], that encode(symbols, rows) made data from; rows is uint8[n].\n\n"
-             "Raises ValueError if data is not exactly one such stream, or on a row outside the table set.");
+             "Raises ValueError if data is not exactly one such stream, or on a row outside the table set.")
+        .def("reader", [](const SymbolCoder& coder, nb::bytes data) { return new SymbolReader(coder, data); },
+             "data"_a, nb::keep_alive<0, 1>(), "What decodes a stream that `encode` made, in parts.");
+    nb::class_<SymbolReader>(m, "SymbolReader", "Decodes one stream in parts, whose rows may depend on what came before.")
+        .def("read", &SymbolReader::read, "rows"_a.noconvert(),
+             "The next symbols, int32[n], coded with the tables rows (uint8[n]).\n\n"
+             "Raises ValueError if the stream ends too early or is corrupt, or on a row outside the table set.")
+        .def("finish", &SymbolReader::finish,
+             "Raises ValueError unless all symbols have been read and data was exactly one stream.");
     const uint64_t pixels = PLIC_DEFAULT_MAX_PIXELS, memory = PLIC_DEFAULT_MAX_MEMORY;
     nb::class_<NativeDecoder>(m, "NativeDecoder",
                               "Decodes .plic files of one model without any runtime, to the bits of the reference.\n\n"

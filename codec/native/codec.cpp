@@ -1,6 +1,6 @@
 // From file to symbols to pixels, and from symbols to a file: SPEC.md, sections 5 and 6.
 //
-//     z                            decoded whole: 1/64 byte a pixel
+//     z                            decoded whole, from the first band's stream: 1/64 byte a pixel
 //     y, d                         a band of 64 latent rows at a time; the bands that a row of tiles needs are kept
 //     means, steps, planes, d_hat  a tile of 32 x 64 latents and what it needs around it
 //     synthesis, pixels            parts of a tile, small enough for a processor's cache
@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "container.h"
+#include "crc32c.h"
 #include "model.h"
 #include "sha256.h"
 
@@ -81,7 +82,7 @@ public:
         return prepare();
     }
 
-    // What follows from file.info.
+    // Makes ready for what file.info says.
     plic_status prepare() {
         const plic_info& info = file.info;
         zh_ = static_cast<int32_t>(info.hyper_height);
@@ -123,14 +124,15 @@ public:
         return PLIC_OK;
     }
 
+    // z is what the first band's stream begins with.
     plic_status decode_z() {
         Buffer<uint8_t> rows;
         Buffer<int16_t> symbols;
         const plic_status status = hyper_rows(rows);
         if (status != PLIC_OK) return status;
         if (!symbols.allocate(memory, z_.size())) return no_memory(error_, memory);
-        const rans::Status coded = rans::decode(model_.tables, data_ + file.z.offset, file.z.size, rows.data(),
-                                                rows.size(), symbols.data());
+        behind_z_ = stream(0);
+        const rans::Status coded = behind_z_.read(model_.tables, rows.data(), rows.size(), symbols.data());
         if (coded != rans::Status::ok) return damaged(coded);
         for (size_t i = 0; i < z_.size(); ++i) {
             if (symbols[i] < -128 || symbols[i] > 127)
@@ -186,13 +188,15 @@ public:
     // Symbols of a band into y[0 .. band_count of latents) and details[0 .. band_count of details), which hold zeros.
     template <typename T>
     plic_status decode_band(int32_t band, T* y, T* details) {
+        rans::Reader in = band == 0 ? behind_z_ : stream(band);
         plic_status status = y_rows(band, rows_);
         if (status != PLIC_OK) return status;
-        rans::Status coded = decode_section(file.y[band], band_count(band, model_.latents), y);
+        rans::Status coded = in.read(model_.tables, rows_.data(), band_count(band, model_.latents), y);
         if (coded != rans::Status::ok) return damaged(coded);
         status = detail_rows(band, y, rows_);
         if (status != PLIC_OK) return status;
-        coded = decode_section(file.details[band], band_count(band, model_.details), details);
+        coded = in.read(model_.tables, rows_.data(), band_count(band, model_.details), details);
+        if (coded == rans::Status::ok) coded = in.finish();
         return coded == rans::Status::ok ? PLIC_OK : damaged(coded);
     }
 
@@ -241,10 +245,7 @@ private:
                static_cast<size_t>(channels);
     }
 
-    template <typename T>
-    rans::Status decode_section(const Section& section, size_t n, T* out) {
-        return rans::decode(model_.tables, data_ + section.offset, section.size, rows_.data(), n, out);
-    }
+    rans::Reader stream(int32_t band) const { return {data_ + file.bands[band].offset, file.bands[band].size}; }
 
     // Rows of a band of one kind of symbol. more(fixed, i) may change those of the i-th latent, in 2^-16 rows.
     template <typename More>
@@ -458,6 +459,7 @@ private:
     plic_error* error_;
     const uint8_t* data_ = nullptr;
     int32_t zh_ = 0, zw_ = 0, lh_ = 0, lw_ = 0, quality_ = 0;
+    rans::Reader behind_z_;
     Buffer<int8_t> z_;
     Buffer<int64_t> row_base_;   // what is added to the scaled accumulators
     Buffer<int64_t> fixed_;      // of the symbols at one latent
@@ -599,35 +601,42 @@ class Writer {
 public:
     explicit Writer(Memory& memory) : memory_(memory) {}
     bool header(const plic_info& info) {
-        if (!out_.allocate(memory_, ContainerWriter::kHeaderBytes)) return false;
-        ContainerWriter writer(out_.data(), out_.size());
-        writer.header(info);
-        size_ = writer.size();
+        ContainerWriter to(nullptr, 0);
+        if (!room(ContainerWriter::kHeaderBytes, to)) return false;
+        to.header(info);
+        size_ += to.size();
         return true;
     }
-    // Codes n symbols; bad_* are the caller's fault.
-    rans::Status section(const rans::TableSet& tables, const int32_t* symbols, const uint8_t* rows, size_t n) {
-        Buffer<uint8_t> coded, more;
-        if (!coded.allocate(memory_, rans::kStateBytes + uint64_t{6} * n)) return rans::Status::no_memory;
-        uint8_t *end = coded.data() + coded.size(), *begin = end;
-        const rans::Status status = rans::encode(tables, symbols, rows, n, end, &begin);
-        if (status != rans::Status::ok) return status;
-        const auto payload = static_cast<size_t>(end - begin);
-        const uint64_t room = uint64_t{size_} + payload + ContainerWriter::kSectionBytes;
-        if (out_.size() < room) {
-            if (!more.allocate(memory_, room + room / 2)) return rans::Status::no_memory;
-            std::memcpy(more.data(), out_.data(), size_);
-            out_.swap(more);
-        }
-        ContainerWriter writer(out_.data() + size_, out_.size() - size_);
-        writer.section(begin, payload);
-        size_ += writer.size();
-        return status;
+    bool section(const uint8_t* payload, size_t size) {
+        ContainerWriter to(nullptr, 0);
+        if (!room(size + ContainerWriter::kSectionBytes, to)) return false;
+        to.section(payload, size);
+        size_ += to.size();
+        return true;
+    }
+    bool finish() {
+        ContainerWriter to(nullptr, 0);
+        if (!room(0, to)) return false;
+        to.check(crc32c(out_.data(), size_));
+        size_ += to.size();
+        return true;
     }
     const uint8_t* data() const { return out_.data(); }
     size_t size() const { return size_; }
 
 private:
+    // A writer of the next `bytes`, and of the check.
+    bool room(uint64_t bytes, ContainerWriter& to) {
+        const uint64_t wanted = size_ + bytes + ContainerWriter::kCheckBytes;
+        if (out_.size() < wanted) {
+            Buffer<uint8_t> more;
+            if (!more.allocate(memory_, wanted + wanted / 2)) return false;
+            if (size_ > 0) std::memcpy(more.data(), out_.data(), size_);
+            out_.swap(more);
+        }
+        to = {out_.data() + size_, out_.size() - size_};
+        return true;
+    }
     Memory& memory_;
     Buffer<uint8_t> out_;
     size_t size_ = 0;
@@ -659,44 +668,45 @@ plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, 
     const Counts counts = coder.counts();
     if (symbols->z_count != counts.z || symbols->y_count != counts.y || symbols->details_count != counts.details)
         return fail(error, PLIC_ERROR_ARGUMENT, "the number of symbols does not fit the picture");
-    for (size_t i = 0; i < symbols->y_count; ++i)
+    for (size_t i = 0; i < symbols->y_count; ++i)  // before rows of details are made from them
         if (symbols->y[i] < -rans::kMaxSymbol || symbols->y[i] > rans::kMaxSymbol)
             return fail(error, PLIC_ERROR_ARGUMENT, "%s", rans::message(rans::Status::bad_symbol));
     std::memcpy(coder.z(), symbols->z, symbols->z_count);
 
     Writer writer(coder.memory);
-    Buffer<uint8_t> rows;
     if (!writer.header(to)) return no_memory(error, coder.memory);
-    const auto append = [&](const int32_t* values, size_t n) {
-        const rans::Status coded = writer.section(model->tables, values, rows.data(), n);
-        if (coded == rans::Status::no_memory) return no_memory(error, coder.memory);
-        return coded == rans::Status::ok ? PLIC_OK : fail(error, PLIC_ERROR_ARGUMENT, "%s", rans::message(coded));
-    };
-    {
-        Buffer<int32_t> z;
-        status = coder.hyper_rows(rows);
-        if (status == PLIC_OK && !z.allocate(coder.memory, symbols->z_count)) return no_memory(error, coder.memory);
-        for (size_t i = 0; i < z.size(); ++i) z[i] = symbols->z[i];
-        if (status == PLIC_OK) status = append(z.data(), z.size());
-    }
-    const auto bands = static_cast<int32_t>(to.bands);
-    const int32_t* y = symbols->y;
-    for (int32_t band = 0; band < bands && status == PLIC_OK; ++band) {
-        const size_t n = coder.band_count(band, model->latents);
-        status = coder.y_rows(band, rows);
-        if (status == PLIC_OK) status = append(y, n);
-        y += n;
-    }
-    y = symbols->y;
-    const int32_t* details = symbols->details;
-    for (int32_t band = 0; band < bands && status == PLIC_OK; ++band) {
-        const size_t n = coder.band_count(band, model->details);
-        status = coder.detail_rows(band, y, rows);
-        if (status == PLIC_OK) status = append(details, n);
-        y += coder.band_count(band, model->latents);
-        details += n;
+    Buffer<uint8_t> z_rows, y_rows, detail_rows, coded;
+    status = coder.hyper_rows(z_rows);
+    const int32_t *y = symbols->y, *details = symbols->details;
+    for (int32_t band = 0; band < static_cast<int32_t>(to.bands) && status == PLIC_OK; ++band) {
+        // z, in the first band; y; details.
+        const size_t n[3] = {band == 0 ? symbols->z_count : 0, coder.band_count(band, model->latents),
+                             coder.band_count(band, model->details)};
+        status = coder.y_rows(band, y_rows);
+        if (status == PLIC_OK) status = coder.detail_rows(band, y, detail_rows);
+        if (status != PLIC_OK) break;
+        const uint8_t* rows[3] = {z_rows.data(), y_rows.data(), detail_rows.data()};
+        size_t all = 0;
+        for (int part = 0; part < 3; ++part) {
+            size_t count = 0;
+            rans::count_coded(model->tables, rows[part], n[part], count);
+            all += count;
+        }
+        const uint64_t most = rans::max_encoded_bytes(all);
+        if (!coded.reserve(coder.memory, most)) return no_memory(error, coder.memory);
+        rans::Writer stream(model->tables, all, coded.data() + coded.size());
+        rans::Status done = stream.put(details, rows[2], n[2]);
+        if (done == rans::Status::ok) done = stream.put(y, rows[1], n[1]);
+        if (done == rans::Status::ok) done = stream.put(symbols->z, rows[0], n[0]);
+        if (done != rans::Status::ok) return fail(error, PLIC_ERROR_ARGUMENT, "%s", rans::message(done));
+        const uint8_t* begin = stream.finish();
+        if (!writer.section(begin, static_cast<size_t>(coded.data() + coded.size() - begin)))
+            return no_memory(error, coder.memory);
+        y += n[1];
+        details += n[2];
     }
     if (status != PLIC_OK) return status;
+    if (!writer.finish()) return no_memory(error, coder.memory);
     *file = static_cast<uint8_t*>(std::malloc(writer.size()));
     if (*file == nullptr) return fail(error, PLIC_ERROR_MEMORY, "out of memory");
     std::memcpy(*file, writer.data(), writer.size());

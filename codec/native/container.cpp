@@ -45,26 +45,13 @@ public:
         return false;
     }
 
-    // The CRC-32C of all since `start`.
-    bool check(size_t start, const char* what) {
-        const uint32_t expected = crc32c(data_ + start, at_ - start);
-        const uint8_t* p;
-        if (!take(4, what, p)) return false;
-        const uint32_t found = static_cast<uint32_t>(p[0] | p[1] << 8 | p[2] << 16) |
-                               static_cast<uint32_t>(p[3]) << 24;
-        if (found == expected) return true;
-        fail(error_, PLIC_ERROR_FORMAT, "the %s is damaged (checksum mismatch)", what);
-        return false;
-    }
-
     bool section(const char* what, Section& to) {
-        const size_t start = at_;
         uint64_t length;
         const uint8_t* p;
         if (!varint(what, length)) return false;
         if (length > size_ - at_) return truncated(what);
         to = {at_, static_cast<size_t>(length)};
-        return take(to.size, what, p) && check(start, what);
+        return take(to.size, what, p);
     }
 
     bool metadata(const char* what, size_t& offset, size_t& size) {
@@ -114,22 +101,31 @@ plic_status read_container(const uint8_t* data, size_t size, uint64_t max_pixels
     }
     plic_info& info = file.info;
     std::memset(&info, 0, sizeof info);
-    Cursor in(data, size, error);
-    const uint8_t* p;
-    uint32_t flags, low, high;
-    uint64_t width, height;
-    static constexpr char kHeader[] = "header";
-    if (!in.take(sizeof kMagic, kHeader, p) || !in.byte(kHeader, info.version)) return kBad;
+    if (size <= sizeof kMagic) return fail(error, kBad, "the file is truncated in the header");
+    info.version = data[sizeof kMagic];
     if (info.version > kVersion)
         return fail(error, kBad, "file version %u is newer than this decoder (%u)", info.version, unsigned{kVersion});
     if (info.version < kVersion) return fail(error, kBad, "there is no file version %u", info.version);
-    if (!in.byte(kHeader, flags)) return kBad;
+    // The check comes first: what a damaged file says about itself would only mislead.
+    constexpr size_t kCheck = ContainerWriter::kCheckBytes;
+    if (size < sizeof kMagic + 1 + kCheck) return fail(error, kBad, "the file is truncated in the header");
+    size -= kCheck;
+    const uint8_t* p = data + size;
+    const uint32_t check = static_cast<uint32_t>(p[0] | p[1] << 8 | p[2] << 16) | static_cast<uint32_t>(p[3]) << 24;
+    if (crc32c(data, size) != check)
+        return fail(error, kBad, "the file is damaged or incomplete (checksum mismatch)");
+
+    Cursor in(data, size, error);
+    uint32_t flags, low, high;
+    uint64_t width, height;
+    static constexpr char kHeader[] = "header";
+    if (!in.take(sizeof kMagic + 1, kHeader, p) || !in.byte(kHeader, flags)) return kBad;
     if ((flags & ~uint32_t{kGrey | kIcc | kExif}) != 0)
         return fail(error, kBad, "the header has unknown flags (0x%02x)", flags);
     if (!in.take(sizeof info.model_id, kHeader, p)) return kBad;
     std::memcpy(info.model_id, p, sizeof info.model_id);
     if (!in.varint(kHeader, width) || !in.varint(kHeader, height) || !in.byte(kHeader, low) ||
-        !in.byte(kHeader, high) || !in.check(0, kHeader))
+        !in.byte(kHeader, high))
         return kBad;
     info.quality_hundredths = low | high << 8;
     if (width < 1 || width > kMaxSide || height < 1 || height > kMaxSide)
@@ -146,15 +142,9 @@ plic_status read_container(const uint8_t* data, size_t size, uint64_t max_pixels
     if (width * height > max_pixels)
         return fail(error, PLIC_ERROR_LIMIT, "the file claims %ux%u pixels, more than the limit of %llu", info.width,
                     info.height, static_cast<unsigned long long>(max_pixels));
-    if (!in.section("z section", file.z)) return kBad;
-    info.z_size = file.z.size;
     for (uint32_t i = 0; i < info.bands; ++i) {
-        if (!in.section("y section", file.y[i])) return kBad;
-        info.y_size += file.y[i].size;
-    }
-    for (uint32_t i = 0; i < info.bands; ++i) {
-        if (!in.section("details section", file.details[i])) return kBad;
-        info.details_size += file.details[i].size;
+        if (!in.section("symbols", file.bands[i])) return kBad;
+        info.payload_size += file.bands[i].size;
     }
     if ((flags & kIcc) != 0 && !in.metadata("ICC profile", info.icc_offset, info.icc_size)) return kBad;
     if ((flags & kExif) != 0 && !in.metadata("EXIF", info.exif_offset, info.exif_size)) return kBad;
@@ -180,10 +170,9 @@ void ContainerWriter::varint(uint64_t v) {
     } while (v > 0);
 }
 
-void ContainerWriter::check(size_t start) {
-    const uint32_t crc = crc32c(data_ + start, at_ - start);
-    const uint8_t p[4] = {static_cast<uint8_t>(crc), static_cast<uint8_t>(crc >> 8), static_cast<uint8_t>(crc >> 16),
-                          static_cast<uint8_t>(crc >> 24)};
+void ContainerWriter::check(uint32_t crc) {
+    const uint8_t p[kCheckBytes] = {static_cast<uint8_t>(crc), static_cast<uint8_t>(crc >> 8),
+                                    static_cast<uint8_t>(crc >> 16), static_cast<uint8_t>(crc >> 24)};
     bytes(p, sizeof p);
 }
 
@@ -197,14 +186,11 @@ void ContainerWriter::header(const plic_info& info) {
     varint(info.width);
     varint(info.height);
     bytes(quality, sizeof quality);
-    check(0);
 }
 
 void ContainerWriter::section(const uint8_t* payload, size_t size) {
-    const size_t start = at_;
     varint(size);
     bytes(payload, size);
-    check(start);
 }
 
 }  // namespace pocketlic

@@ -23,7 +23,7 @@ plic_status fail(plic_error* error, plic_status status, const char* format, ...)
         std::vsnprintf(error->message, sizeof error->message, format, arguments);
         va_end(arguments);
         for (char* c = error->message; *c != 0; ++c)
-            if (static_cast<unsigned char>(*c) < 32) *c = ' ';
+            if (*c < ' ' || *c > '~') *c = '?';  // names out of a file may hold anything
     }
     return status;
 }
@@ -86,8 +86,11 @@ public:
         if (!header_.parse(temporary_, reinterpret_cast<const char*>(data_ + 8), length))
             return bad("the header is not sound JSON");
         if (!arrays(data_ + 8 + length, size_ - 8 - length)) return false;
-        const Json::Text content = header_.string(header_.get(header_.get(0, "__metadata__"), "pocketlic"));
+        const uint32_t metadata = header_.get(0, "__metadata__"), only = header_.first(metadata);
+        const Json::Text content = header_.string(header_.get(metadata, "pocketlic"));
         if (content.size == 0) return bad("no description of networks");
+        if (header_.next(metadata, header_.value(only)) != Json::kNone)
+            return bad("metadata besides the description");
         if (!json_.parse(temporary_, content.data, content.size)) return bad("the description is not sound JSON");
         return description() && tensors() && interfaces();
     }
@@ -203,7 +206,11 @@ private:
         if (rule_ == nullptr) return bad("unknown profile");
         model_.profile = rule_->name;
         if (!json_.integer(json_.get(0, "skip"), 0, rans::kMaxRows - 1, skip_)) return bad("no sound skip");
-        const uint32_t networks = json_.get(0, "networks");
+        const uint32_t networks = json_.get(0, "networks"), notes = json_.get(0, "notes");
+        bool texts = json_.is(notes, Json::Type::object);
+        for (uint32_t k = json_.first(notes); k != Json::kNone; k = json_.next(notes, json_.value(k)))
+            texts = texts && json_.is(json_.value(k), Json::Type::string);
+        if (!texts) return bad("notes are not texts by name");
         uint32_t n = 0;
         for (uint32_t i = 0; i < kNetworks; ++i) {
             const uint32_t node = json_.get(networks, kNetworkNames[i]);
@@ -302,9 +309,10 @@ private:
         const uint32_t inputs = json_.get(node, "inputs"), relu = json_.get(node, "relu");
         const uint32_t expected = to.kind == Kind::add ? 2 : 1;
         uint32_t n = 0;
+        bool sound = true;
         for (uint32_t i = json_.first(inputs); i != Json::kNone; i = json_.next(inputs, i), ++n)
-            if (n == expected || !resolve(net, known, json_.string(i), to.inputs[n])) n = kMaxEnds;
-        if (n != expected) return bad("%s/%s: no sound inputs", net.name, out.name);
+            sound = sound && n < expected && resolve(net, known, json_.string(i), to.inputs[n]);
+        if (!sound || n != expected) return bad("%s/%s: no sound inputs", net.name, out.name);
         if (expected == 1) to.inputs[1] = to.inputs[0];
         const Tensor &a = net.tensors[to.inputs[0]], &b = net.tensors[to.inputs[1]];
 

@@ -83,12 +83,12 @@ typedef struct plic_info {
     uint8_t model_id[8];
     uint32_t hyper_height, hyper_width;   /* cells of z */
     uint32_t latent_height, latent_width; /* cells of y */
-    uint32_t bands;                       /* y sections, and details sections */
-    size_t z_size, y_size, details_size;  /* bytes of entropy-coded data */
+    uint32_t bands;                       /* sections of symbols */
+    size_t payload_size;                  /* bytes of entropy-coded data in them */
     size_t icc_offset, icc_size, exif_offset, exif_size; /* where they stand in the file; size 0: absent */
 } plic_info;
 
-/* Checks the whole container, every checksum included, but decodes nothing. */
+/* Checks the whole container, the checksum included, but decodes nothing. */
 plic_status plic_read_info(const uint8_t *data, size_t size, const plic_limits *limits, plic_info *info,
                            plic_error *error);
 
@@ -112,8 +112,8 @@ plic_status plic_decode(const plic_model *model, const uint8_t *data, size_t siz
 typedef int plic_row_sink(void *user, uint32_t first, uint32_t rows, const uint8_t *pixels);
 
 /* Decodes the rows first .. first + count - 1 and hands them on from top to bottom. Memory does not grow with the
- * height of the picture but for z (1/64 byte a pixel). All sections are checked against their checksums; those that
- * the rows do not need are not decoded. */
+ * height of the picture but for z (1/64 byte a pixel). The whole file is checked against its checksum; bands that the
+ * rows do not need are not decoded. */
 plic_status plic_decode_rows(const plic_model *model, const uint8_t *data, size_t size, const plic_limits *limits,
                              uint32_t first, uint32_t count, plic_row_sink *sink, void *user, plic_error *error);
 

@@ -71,9 +71,8 @@ int info(Job& job, const char* path) {
     std::printf("version     %u\nwidth       %u\nheight      %u\ncomponents  %u\nquality     %u.%02u\nmodel       ",
                 i.version, i.width, i.height, i.components, i.quality_hundredths / 100, i.quality_hundredths % 100);
     print_hex(i.model_id, sizeof i.model_id);
-    std::printf("\nbytes       %zu\nz bytes     %zu\ny bytes     %zu in %u bands\nd bytes     %zu\n"
-                "ICC bytes   %zu\nEXIF bytes  %zu\n",
-                file.size, i.z_size, i.y_size, i.bands, i.details_size, i.icc_size, i.exif_size);
+    std::printf("\nbytes       %zu\npayload     %zu in %u bands\nICC bytes   %zu\nEXIF bytes  %zu\n", file.size,
+                i.payload_size, i.bands, i.icc_size, i.exif_size);
     return 0;
 }
 

@@ -11,12 +11,15 @@
 //     to 65536, in the order -T_i .. T_i, escape. `cum` is the sum of the frequencies before an entry.
 //     T_i is at most 32767. `skip` is in 0 .. R: symbols whose row index is below `skip` are not
 //     coded at all and decode as 0.
-// States: N = 4, of 32 bits. The k-th *coded* symbol (skipped ones are not counted) uses state k mod 4.
-//     A state is always in [2^16, 2^32). Encoding an entry first moves the low 16 bits of the state to the
-//     stream if x >= freq * 2^16; decoding an entry afterwards takes 16 bits back if x < 2^16.
-// Stream: the 4 final states of the encoder as little-endian u32, state 0 first, then 16-bit little-endian
-//     words in the order the decoder takes them. If no symbol is coded, the stream is empty.
-// End: after the last symbol every state must be 2^16, where the encoder began, and every byte must have been
+// States: N of 64 bits, 1 or 4. The k-th *coded* symbol (skipped ones are not counted) uses state k mod N.
+//     A state is always in [2^32, 2^64). Encoding an entry first moves the low 32 bits of the state to the
+//     stream if x >= freq * 2^48; decoding an entry afterwards takes 32 bits back if x < 2^32.
+//     Each costs about 6 bytes that carry nothing, but four decode twice as fast as one: the encoder takes four from
+//     2^18 coded symbols on, where those bytes no longer count.
+// Stream: one byte, N; the N final states of the encoder as little-endian u64, state 0 first; then little-endian
+//     u32 words in the order the decoder takes them. If no symbol is coded, the stream is empty.
+// Parts: a stream may be decoded in parts, whose rows may depend on the symbols of the parts before.
+// End: after the last symbol every state must be 2^32, where the encoder began, and every byte must have been
 //     taken. Otherwise the stream is corrupt. (This check costs nothing: the states have to begin somewhere.)
 // Escape: a symbol v with |v| > T is coded as the escape entry, followed on the same state by
 //     m = 2 * (|v| - T - 1) + (v < 0) + 1, as uniform bits: first the 4 bits n = floor(log2(m)), then the n bits
@@ -34,9 +37,9 @@
 
 namespace pocketlic::rans {
 
-constexpr int kStates = 4;
-constexpr uint32_t kLower = 1u << 16;  // a state's lower bound, and its value at the end
-constexpr size_t kStateBytes = 4 * kStates;
+constexpr size_t kMaxStates = 4;
+constexpr size_t kManySymbols = size_t{1} << 18;  // from so many coded symbols on, the encoder takes four states
+constexpr uint64_t kLower = uint64_t{1} << 32;    // a state's lower bound, and its value at the end
 constexpr int32_t kMaxSymbol = 32767;
 constexpr size_t kMaxRows = 256;
 
@@ -143,198 +146,229 @@ private:
 
 // ---------------------------------------------------------------------------------------------------- encoding
 
-// The most bytes that n symbols can take: a coded symbol moves at most 3 words, its entry and two of an escape.
-// (n is a number of array elements of 4 bytes, so this can overflow on 32-bit machines only: checked by encode's
-// caller, who has to allocate the bytes anyway.)
-constexpr size_t max_encoded_bytes(size_t n) { return kStateBytes + 6 * n; }
+// More than the bytes of a stream of n coded symbols. An entry takes up to 16 bits, an escape 4 + 15 more; the rounding
+// of states adds less than 2^-13 bits to that.
+constexpr uint64_t max_encoded_bytes(uint64_t n) { return 1 + 8 * kMaxStates + 5 * n; }
 
-// The encoder writes backwards, from the end of a buffer of max_encoded_bytes(n).
+// Counts the symbols out of rows[0 .. n) that are coded.
+inline Status count_coded(const TableSet& tables, const uint8_t* rows, size_t n, size_t& coded) {
+    coded = 0;
+    bool bad = false;
+    for (size_t i = 0; i < n; ++i) {
+        bad |= rows[i] >= tables.row_count();
+        coded += rows[i] >= tables.skip();
+    }
+    return bad ? Status::bad_row : Status::ok;
+}
+
+// Writes a stream backwards, from the end of a buffer of max_encoded_bytes(coded) bytes: the last part first.
 class Writer {
 public:
-    explicit Writer(uint8_t* end) : at_(end) {
-        for (uint32_t& x : state_) x = kLower;
+    // coded: the symbols in all parts that are not skipped.
+    Writer(const TableSet& tables, size_t coded, uint8_t* end)
+        : tables_(tables), at_(end), left_(coded), states_(coded < kManySymbols ? 1 : kMaxStates) {
+        for (uint64_t& x : state_) x = kLower;
+        empty_ = coded == 0;
     }
 
-    void put(uint32_t& x, uint32_t cum, uint32_t freq) {
-        if (x >= freq << 16) {  // freq < 65536: no overflow
-            word(x & 0xFFFF);
-            x >>= 16;
+    // Codes symbols[0 .. n) with the tables rows[0 .. n), which count_coded has seen.
+    template <typename T>
+    Status put(const T* symbols, const uint8_t* rows, size_t n) {
+        for (size_t i = n; i-- > 0;) {
+            const uint32_t row = rows[i];
+            const int32_t v = symbols[i];
+            if (row < tables_.skip()) {
+                if (v != 0) return Status::skipped_not_zero;
+                continue;
+            }
+            if (v < -kMaxSymbol || v > kMaxSymbol) return Status::bad_symbol;
+            const int32_t radius = tables_.radius(row), magnitude = v < 0 ? -v : v;
+            uint64_t& x = state_[--left_ % states_];
+            int32_t index = v + radius;
+            if (magnitude > radius) {
+                index = 2 * radius + 1;
+                const uint32_t m = 2u * static_cast<uint32_t>(magnitude - radius - 1) + (v < 0) + 1;
+                uint32_t bits = 0;
+                while (m >> (bits + 1)) ++bits;
+                put_bits(x, m - (1u << bits), bits);  // backwards: what is read last is put first
+                put_bits(x, bits, 4);
+            }
+            const Entry e = tables_.entries(row)[index];
+            put_entry(x, e.cum, e.freq);
+        }
+        return Status::ok;
+    }
+
+    // Where the stream begins; it ends where the buffer does.
+    uint8_t* finish() {
+        if (empty_) return at_;
+        for (size_t s = states_; s-- > 0;) {
+            word(static_cast<uint32_t>(state_[s] >> 32));
+            word(static_cast<uint32_t>(state_[s]));
+        }
+        *--at_ = static_cast<uint8_t>(states_);
+        return at_;
+    }
+
+private:
+    void put_entry(uint64_t& x, uint32_t cum, uint32_t freq) {
+        if (x >= uint64_t{freq} << 48) {  // freq < 65536: no overflow
+            word(static_cast<uint32_t>(x));
+            x >>= 32;
         }
         x = ((x / freq) << 16) + cum + x % freq;
     }
 
-    void put_bits(uint32_t& x, uint32_t value, uint32_t bits) {
-        if (bits > 0) put(x, value << (16 - bits), 1u << (16 - bits));
+    void put_bits(uint64_t& x, uint32_t value, uint32_t bits) {
+        if (bits > 0) put_entry(x, value << (16 - bits), 1u << (16 - bits));
     }
 
-    uint8_t* finish() {
-        for (int s = kStates - 1; s >= 0; --s) {
-            word(state_[s] >> 16);
-            word(state_[s] & 0xFFFF);
-        }
-        return at_;
-    }
-
-    uint32_t& state(size_t k) { return state_[k % kStates]; }
-
-private:
     void word(uint32_t w) {
-        at_ -= 2;
-        at_[0] = static_cast<uint8_t>(w);
-        at_[1] = static_cast<uint8_t>(w >> 8);
+        at_ -= 4;
+        for (int i = 0; i < 4; ++i) at_[i] = static_cast<uint8_t>(w >> (8 * i));
     }
-    uint8_t* at_;
-    uint32_t state_[kStates];
-};
 
-// Codes symbols[0 .. n) with the tables rows[0 .. n). `buffer_end` is the end of a buffer of max_encoded_bytes(n);
-// on success the stream is [*begin, buffer_end).
-inline Status encode(const TableSet& tables, const int32_t* symbols, const uint8_t* rows, size_t n,
-                     uint8_t* buffer_end, uint8_t** begin) {
-    size_t k = 0;
-    for (size_t i = 0; i < n; ++i) {
-        if (rows[i] >= tables.row_count()) return Status::bad_row;
-        k += rows[i] >= tables.skip();
-    }
-    *begin = buffer_end;
-    const bool empty = k == 0;
-    Writer out(buffer_end);
-    for (size_t i = n; i-- > 0;) {
-        const uint32_t row = rows[i];
-        const int32_t v = symbols[i];
-        if (row < tables.skip()) {
-            if (v != 0) return Status::skipped_not_zero;
-            continue;
-        }
-        if (v < -kMaxSymbol || v > kMaxSymbol) return Status::bad_symbol;
-        const int32_t radius = tables.radius(row), magnitude = v < 0 ? -v : v;
-        uint32_t& x = out.state(--k);
-        int32_t index = v + radius;
-        if (magnitude > radius) {
-            index = 2 * radius + 1;
-            const uint32_t m = 2u * static_cast<uint32_t>(magnitude - radius - 1) + (v < 0) + 1;
-            uint32_t bits = 0;
-            while (m >> (bits + 1)) ++bits;
-            out.put_bits(x, m - (1u << bits), bits);  // backwards: what is read last is put first
-            out.put_bits(x, bits, 4);
-        }
-        const Entry e = tables.entries(row)[index];
-        out.put(x, e.cum, e.freq);
-    }
-    if (!empty) *begin = out.finish();
-    return Status::ok;
-}
+    const TableSet& tables_;
+    uint8_t* at_;
+    size_t left_, states_;
+    uint64_t state_[kMaxStates];
+    bool empty_;
+};
 
 // ---------------------------------------------------------------------------------------------------- decoding
 
+// Where decoding a stream stands, between its parts. A copy goes on from there independently.
 class Reader {
 public:
+    Reader() = default;
     Reader(const uint8_t* data, size_t size) : at_(data), end_(data + size) {}
 
-    // Finds the entry of x's slot and removes it from x. False if the data ends.
-    bool take(uint32_t& x, const Entry* entries, const uint16_t* lookup, uint32_t& index) {
-        const uint32_t slot = x & 0xFFFF;
-        index = lookup[slot >> TableSet::kBucketShift];
-        // The row's entries cover all slots, so the scan stops at the right one, at the latest the last.
-        while (slot - entries[index].cum >= entries[index].freq) ++index;
-        x = entries[index].freq * (x >> 16) + slot - entries[index].cum;
-        return refill(x);
+    // Decodes the next n symbols with the tables rows[0 .. n) into out[0 .. n), which the caller has filled with
+    // zeros. T holds -32767 .. 32767. On any other status than ok, `out` holds rubbish and the reader is of no use.
+    template <typename T>
+    Status read(const TableSet& tables, const uint8_t* rows, size_t n, T* out) {
+        if (states_ == 0) {
+            size_t i = 0;
+            while (i < n && rows[i] < tables.skip()) ++i;
+            if (i == n) return bad_row(tables, rows, n);
+            const Status status = begin();
+            if (status != Status::ok) return status;
+        }
+        return states_ == 1 ? read_with<1>(tables, rows, n, out) : read_with<kMaxStates>(tables, rows, n, out);
     }
 
-    bool take_bits(uint32_t& x, uint32_t bits, uint32_t& value) {
+    // ok if the last symbol has been read and this was the whole stream.
+    Status finish() const {
+        for (size_t s = 0; s < states_; ++s)
+            if (state_[s] != kLower) return Status::corrupt;
+        return at_ == end_ ? Status::ok : Status::corrupt;
+    }
+
+private:
+    static Status bad_row(const TableSet& tables, const uint8_t* rows, size_t n) {
+        size_t ignored;
+        return count_coded(tables, rows, n, ignored);
+    }
+
+    Status begin() {
+        if (at_ == end_) return Status::truncated;
+        const size_t states = *at_++;
+        if (states != 1 && states != kMaxStates) return Status::corrupt;
+        if (static_cast<size_t>(end_ - at_) < 8 * states) return Status::truncated;
+        for (size_t s = 0; s < states; ++s) {
+            const uint64_t low = word();
+            state_[s] = uint64_t{word()} << 32 | low;
+            if (state_[s] < kLower) return Status::corrupt;
+        }
+        states_ = states;
+        return Status::ok;
+    }
+
+    template <size_t N, typename T>
+    Status read_with(const TableSet& tables, const uint8_t* rows, size_t n, T* out) {
+        // Rows that are skipped come in patterns that no branch predictor learns: so first gather the positions of
+        // coded symbols without branching, then decode those, N independent states at a time.
+        constexpr size_t kBlock = 1024;
+        size_t position[kBlock + N];
+        size_t count = 0, i = 0;
+        uint64_t x[N];
+        for (size_t s = 0; s < N; ++s) x[s] = state_[s];
+        do {
+            const size_t block_end = n - i < kBlock ? n : i + kBlock;
+            bool bad = false;
+            for (; i < block_end; ++i) {
+                bad |= rows[i] >= tables.row_count();
+                position[count] = i;
+                count += rows[i] >= tables.skip();
+            }
+            if (bad) return Status::bad_row;
+            // All but the last block leave the symbols behind the last whole group to the next block.
+            const size_t ready = i == n ? count : count - count % N;
+            for (size_t k = 0; k < ready; k += N) {
+                for (size_t s = 0; s < N && k + s < ready; ++s) {
+                    const size_t at = position[k + s];
+                    int32_t symbol;
+                    const Status status = decode_one(tables, x[s], rows[at], symbol);
+                    if (status != Status::ok) return status;
+                    out[at] = static_cast<T>(symbol);
+                }
+            }
+            if (i == n)  // the state whose turn is next goes first
+                for (size_t s = 0; s < N; ++s) state_[s] = x[(ready + s) % N];
+            for (size_t k = ready; k < count; ++k) position[k - ready] = position[k];
+            count -= ready;
+        } while (i < n);
+        return Status::ok;
+    }
+
+    Status decode_one(const TableSet& tables, uint64_t& x, uint32_t row, int32_t& out) {
+        const int32_t radius = tables.radius(row);
+        const Entry* entries = tables.entries(row);
+        const auto slot = static_cast<uint32_t>(x & 0xFFFF);
+        uint32_t index = tables.lookup(row)[slot >> TableSet::kBucketShift];
+        // The row's entries cover all slots, so the scan stops at the right one, at the latest the last.
+        while (slot - entries[index].cum >= entries[index].freq) ++index;
+        x = entries[index].freq * (x >> 16) + (slot - entries[index].cum);
+        if (!refill(x)) return Status::truncated;
+        out = static_cast<int32_t>(index) - radius;
+        if (out <= radius) return Status::ok;
+        uint32_t bits, low;
+        if (!take_bits(x, 4, bits) || !take_bits(x, bits, low)) return Status::truncated;
+        const uint32_t e = (1u << bits) + low - 1;
+        const int32_t magnitude = static_cast<int32_t>(e >> 1) + radius + 1;
+        if (magnitude > kMaxSymbol) return Status::corrupt;
+        out = e & 1 ? -magnitude : magnitude;
+        return Status::ok;
+    }
+
+    bool take_bits(uint64_t& x, uint32_t bits, uint32_t& value) {
         value = 0;
         if (bits == 0) return true;
-        const uint32_t low = (1u << (16 - bits)) - 1, slot = x & 0xFFFF;
+        const uint32_t low = (1u << (16 - bits)) - 1, slot = static_cast<uint32_t>(x & 0xFFFF);
         value = slot >> (16 - bits);
         x = ((x >> 16) << (16 - bits)) + (slot & low);
         return refill(x);
     }
 
-    bool begin(uint32_t (&states)[kStates]) {
-        if (end_ - at_ < static_cast<ptrdiff_t>(kStateBytes)) return false;
-        for (uint32_t& x : states) {
-            x = static_cast<uint32_t>(at_[0] | at_[1] << 8 | at_[2] << 16) | static_cast<uint32_t>(at_[3]) << 24;
-            at_ += 4;
-        }
-        return true;
-    }
-
-    bool done() const { return at_ == end_; }
-
-private:
-    bool refill(uint32_t& x) {
+    bool refill(uint64_t& x) {
         if (x < kLower) {
-            if (end_ - at_ < 2) return false;
-            x = x << 16 | static_cast<uint32_t>(at_[0] | at_[1] << 8);
-            at_ += 2;
+            if (end_ - at_ < 4) return false;
+            x = x << 32 | word();
         }
         return true;
     }
-    const uint8_t* at_;
-    const uint8_t* end_;
+
+    uint32_t word() {
+        const uint32_t w = static_cast<uint32_t>(at_[0] | at_[1] << 8 | at_[2] << 16) |
+                           static_cast<uint32_t>(at_[3]) << 24;
+        at_ += 4;
+        return w;
+    }
+
+    const uint8_t* at_ = nullptr;
+    const uint8_t* end_ = nullptr;
+    size_t states_ = 0;  // 0 before the first coded symbol
+    uint64_t state_[kMaxStates] = {};
 };
-
-inline Status decode_one(const TableSet& tables, Reader& in, uint32_t& x, uint32_t row, int32_t& out) {
-    const int32_t radius = tables.radius(row);
-    uint32_t index;
-    if (!in.take(x, tables.entries(row), tables.lookup(row), index)) return Status::truncated;
-    out = static_cast<int32_t>(index) - radius;
-    if (out <= radius) return Status::ok;
-    uint32_t bits, low;
-    if (!in.take_bits(x, 4, bits) || !in.take_bits(x, bits, low)) return Status::truncated;
-    const uint32_t e = (1u << bits) + low - 1;
-    const int32_t magnitude = static_cast<int32_t>(e >> 1) + radius + 1;
-    if (magnitude > kMaxSymbol) return Status::corrupt;
-    out = e & 1 ? -magnitude : magnitude;
-    return Status::ok;
-}
-
-// Decodes n symbols with the tables rows[0 .. n) into out[0 .. n), which the caller has filled with zeros.
-// T holds -32767 .. 32767. The whole of data[0 .. size) must be their stream. On any other status than ok, `out`
-// holds rubbish.
-template <typename T>
-Status decode(const TableSet& tables, const uint8_t* data, size_t size, const uint8_t* rows, size_t n, T* out) {
-    // Most rows of a typical picture are skipped, in patterns that no branch predictor learns: so first gather the
-    // positions of coded symbols without branching, then decode those, four independent states at a time.
-    constexpr size_t kBlock = 1024;
-    size_t position[kBlock + kStates];
-    size_t count = 0, i = 0;
-    uint32_t x[kStates];
-    Reader in(data, size);
-    bool begun = false;
-    do {
-        const size_t block_end = n - i < kBlock ? n : i + kBlock;
-        bool bad = false;
-        for (; i < block_end; ++i) {
-            bad |= rows[i] >= tables.row_count();
-            position[count] = i;
-            count += rows[i] >= tables.skip();
-        }
-        if (bad) return Status::bad_row;
-        if (!begun && count > 0) {
-            begun = true;
-            if (!in.begin(x)) return Status::truncated;
-            for (uint32_t s : x)
-                if (s < kLower) return Status::corrupt;
-        }
-        // All but the last block leave the symbols behind the last whole group of four to the next block.
-        const size_t ready = i == n ? count : count - count % kStates;
-        for (size_t k = 0; k < ready; k += kStates) {
-            for (size_t s = 0; s < kStates && k + s < ready; ++s) {
-                const size_t at = position[k + s];
-                int32_t symbol;
-                const Status status = decode_one(tables, in, x[s], rows[at], symbol);
-                if (status != Status::ok) return status;
-                out[at] = static_cast<T>(symbol);
-            }
-        }
-        for (size_t k = ready; k < count; ++k) position[k - ready] = position[k];
-        count -= ready;
-    } while (i < n);
-    if (begun)
-        for (uint32_t s : x)
-            if (s != kLower) return Status::corrupt;
-    return in.done() ? Status::ok : Status::corrupt;
-}
 
 }  // namespace pocketlic::rans

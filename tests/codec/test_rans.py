@@ -70,9 +70,9 @@ def test_all_small_sizes(tables, skip):
 
 
 def test_blocks_of_the_native_decoder(tables):
-    """Sizes around its block of 1024 positions, with coded symbols dense and sparse."""
+    """Sizes around its block of 1024 positions, with coded symbols dense and sparse; one state and four."""
     rng = np.random.default_rng(2)
-    for n in (1023, 1024, 1025, 2047, 2048, 2051, 5000):
+    for n in (1023, 1024, 1025, 2047, 2048, 2051, 5000, rans.MANY_SYMBOLS + 1027):
         for skip in (0, 30, 62, 64):
             native = _native.SymbolCoder(tables.radius, tables.freq, skip)
             rows = rng.integers(0, 64, n).astype(U8)
@@ -95,8 +95,12 @@ def test_pinned_stream():
     radius = (np.arange(64) * 5).astype(U16)
     freq = np.concatenate([_triangle(int(t)) for t in radius]).astype(U16)
     data = both_ways(*coders(radius, freq, 5), symbols, rows)
-    assert len(data) == 2886
-    assert hashlib.sha256(data).hexdigest()[:16] == "0f53dc52ea7aee6a"
+    assert (data[0], len(data)) == (1, 2881)
+    assert hashlib.sha256(data).hexdigest()[:16] == "a40f7a9a7194b3c9"
+    many = np.tile(symbols, 100), np.tile(rows, 100)
+    data = both_ways(*coders(radius, freq, 5), *many)
+    assert (data[0], len(data)) == (4, 287393)
+    assert hashlib.sha256(data).hexdigest()[:16] == "368cbe5f0aa1cf04"
 
 
 def _triangle(t):
@@ -121,7 +125,34 @@ def test_rate_is_near_the_entropy(tables):
     p = tables.freq[first : first + 2 * t + 1] / 65536
     symbols = rng.choice(np.arange(-t, t + 1), n, p=p / p.sum()).astype(I32)
     ideal = -np.log2(p[symbols + t]).sum() / 8
-    assert len(coder.encode(symbols, np.full(n, row, U8))) < ideal * 1.003 + 16
+    assert len(coder.encode(symbols, np.full(n, row, U8))) < ideal * 1.0001 + 9
+
+
+@pytest.mark.parametrize("n", [1, 5000, rans.MANY_SYMBOLS - 1, rans.MANY_SYMBOLS, rans.MANY_SYMBOLS + 5])
+def test_parts(tables, n):
+    """A stream may be read in parts of any size: each state's turn goes on across them."""
+    rng = np.random.default_rng(7)
+    rows = rng.integers(0, 64, n + 40).astype(U8)
+    rows[np.flatnonzero(rows >= 9)[n:]] = 3  # n coded symbols
+    rows[-35:] = 3 if n == 1 else rows[-35:]
+    symbols = np.where(rows < 9, 0, np.rint(rng.normal(size=len(rows)) * tables.sigma[rows])).astype(I32)
+    native, twin = coders(tables.radius, tables.freq, 9)
+    data = native.encode(symbols, rows)
+    for coder in (native, twin) if n <= 5000 else (native,):
+        reader, at = coder.reader(data), 0
+        for size in [0, 1, 1, 2, 1030, 3, 0, 77, len(rows)]:
+            part = rows[at : at + size]
+            assert np.array_equal(reader.read(part), symbols[at : at + size])
+            at += len(part)
+        reader.finish()
+        with pytest.raises(ValueError, match="entropy-coded data"):
+            reader.read(np.full(8, 20, U8))
+        with pytest.raises(ValueError, match="entropy-coded data"):
+            reader.finish()
+    short = native.reader(data)
+    short.read(rows[: n // 2])
+    with pytest.raises(ValueError, match="corrupt"):
+        short.finish()
 
 
 def test_one_coder_serves_many_threads(tables):
@@ -211,8 +242,8 @@ def verdict(coder, data, rows):
 @given(st.binary(max_size=120), st.integers(0, 60), st.integers(0, 64), st.integers(0, 2**32 - 1))
 def test_rubbish_is_judged_alike(tables, data, n, skip, seed):
     rows = np.random.default_rng(seed).integers(0, 66 if seed % 4 == 0 else 64, n).astype(U8)
-    if len(data) >= 16 and seed % 3:  # past the check of the states' lower bound
-        data = bytes(b | 1 if i < 16 and i % 4 == 2 else b for i, b in enumerate(data))
+    if len(data) >= 9 and seed % 3:  # past the checks of the states' number and lower bound
+        data = bytes([1 if seed % 3 == 1 else 4]) + bytes(b | (i % 8 == 4) for i, b in enumerate(data[1:]))
     native, twin = coders(tables.radius, tables.freq, skip)
     assert verdict(native, data, rows) == verdict(twin, data, rows)
 
@@ -224,7 +255,10 @@ def test_damaged_streams_are_refused(tables):
     symbols = np.rint(rng.normal(size=60) * 2 * tables.sigma[rows]).astype(I32)
     symbols[rows < 10] = 0
     data = native.encode(symbols, rows)
-    for bad in (data[:-1], data[:-2], data[:15], b"", data + b"\0", data + b"\0\0", bytes(len(data))):
+    for bad in (
+        *(data[:-1], data[:-2], data[:-4], data[:8], data[:1], b"", data + b"\0", data + bytes(4)),
+        *(bytes(len(data)), b"\2" + data[1:], b"\4" + data[1:]),
+    ):
         for coder in (native, twin):
             with pytest.raises(ValueError, match="entropy-coded data"):
                 coder.decode(bad, rows)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,6 +15,7 @@ import pocketlic
 from pocketlic.codec import _native
 from pocketlic.codec import format as plic
 from pocketlic.codec._native import NativeDecoder
+from pocketlic.quantization.integer import IntegerModel, IntegerNetwork
 
 SIZES = [(1, 1), (1, 65), (67, 131), (64, 64), (200, 17), (33, 700)]
 
@@ -27,14 +30,6 @@ def odd_network(make, profile, seed):
     wide = b.pointwise(b.depth_to_space(b.pointwise(x, 9 * 3), 3), 7)
     x = b.pointwise(b.space_to_depth(wide, 3), 70)
     return b.build(b.pointwise(b.depthwise(x, 1), 16))
-
-
-def symbols_hash(symbols):
-    digest = hashlib.sha256(symbols.z.tobytes())
-    for top in range(0, len(symbols.y), plic.BAND_LATENT_ROWS):
-        for part in (symbols.y, symbols.details):
-            digest.update(part[top : top + plic.BAND_LATENT_ROWS].astype("<i2").tobytes())
-    return digest.digest()
 
 
 @pytest.mark.parametrize("kernels", _native.kernels())
@@ -86,7 +81,7 @@ def test_pictures_of_all_sizes(shipped, picture, profile, size, grey):
         decoded = one.native.decode(data)
         np.testing.assert_array_equal(decoded, pocketlic.decode(data))
         digests = one.native.hash(data)
-        assert digests[0] == symbols_hash(expected)
+        assert digests[0].hex() == expected.sha256()
         assert digests[1] == hashlib.sha256(decoded.tobytes()).digest()
         again = one.native.encode_symbols(z, y, details, size[1], size[0], grey, file.header.quality_hundredths)
         assert again == data
@@ -169,7 +164,7 @@ def test_every_bit_and_every_byte_of_a_file_matter(tiny):
     for n in range(len(data)):
         with pytest.raises(pocketlic.FormatError):
             tiny.native.decode(data[:n])
-    with pytest.raises(pocketlic.FormatError, match="1 bytes follow"):
+    with pytest.raises(pocketlic.FormatError, match="damaged or incomplete"):
         tiny.native.decode(data + b"\0")
     assert tiny.native.decode(data).shape == (20, 30, 3)
 
@@ -180,14 +175,13 @@ def test_damage_that_checksums_do_not_show(tiny):
     file = plic.read(tiny.data)
     agreed = {True: 0, False: 0}
     for i in range(400):
-        part = ("z", "y", "details")[i % 3]
-        payload = bytearray(file.z if part == "z" else getattr(file, part)[0])
+        payload = bytearray(file.bands[0])
         at = int(rng.integers(len(payload)))
         if i % 5 == 0:
             del payload[at:]
         else:
             payload[at] ^= 1 << int(rng.integers(8))
-        changed = replace(file, **{part: bytes(payload) if part == "z" else (bytes(payload),)})
+        changed = replace(file, bands=(bytes(payload),))
         data = plic.write(changed)
         bad = refused(tiny.codec.read_symbols, plic.read(data))
         assert refused(tiny.native.symbols, data) == bad
@@ -198,13 +192,16 @@ def test_damage_that_checksums_do_not_show(tiny):
     assert agreed[True] > 300
 
 
-def header_bytes(width, height, quality=5000, flags=0, version=1, model=b"12345678"):
+def header_bytes(width, height, quality=5000, flags=0, version=1, model=b"12345678", more=b""):
     def varint(v):
         return bytes([v]) if v < 128 else bytes([v & 127 | 128]) + varint(v >> 7)
 
     head = b"\xd0L\r\n" + bytes([version, flags]) + model + varint(width) + varint(height)
-    head += quality.to_bytes(2, "little")
-    return head + _native.crc32c(head).to_bytes(4, "little")
+    return head + quality.to_bytes(2, "little") + more
+
+
+def checked(content):
+    return content + _native.crc32c(content).to_bytes(4, "little")
 
 
 @pytest.mark.parametrize(
@@ -223,16 +220,20 @@ def header_bytes(width, height, quality=5000, flags=0, version=1, model=b"123456
         (header_bytes(1, 1, flags=8), "unknown flags"),
         (header_bytes(1, 1, version=2), "newer"),
         (header_bytes(1, 1, version=0), "no file version"),
-        (header_bytes(1, 1), "truncated in the z section"),
-        (header_bytes(1, 1) + b"\xff\xff\xff\xff\x0f", "truncated in the z section"),
-        (header_bytes(1, 1) + b"\x80\x00", "malformed number"),
+        (header_bytes(1, 1), "truncated in the symbols"),
+        (header_bytes(1, 1, more=b"\xff\xff\xff\xff\x0f"), "truncated in the symbols"),
+        (header_bytes(1, 1, more=b"\x80\x00"), "malformed number"),
+        (header_bytes(1, 1, more=b"\x00\x00"), "1 bytes follow"),
     ],
 )
 def test_impossible_headers(tiny, head, message):
-    with pytest.raises(pocketlic.FormatError, match=message):
-        tiny.native.decode(head)
-    with pytest.raises(pocketlic.FormatError):
-        plic.read(head)
+    data = checked(head) if len(head) > 6 else head
+    for read in (tiny.native.decode, plic.read):
+        with pytest.raises(pocketlic.FormatError, match=message):
+            read(data)
+    if len(head) > 6:
+        with pytest.raises(pocketlic.FormatError, match=r"damaged or incomplete|newer|no file version"):
+            tiny.native.decode(head)
 
 
 def test_a_file_of_another_model(tiny, shipped):
@@ -292,15 +293,18 @@ def test_arguments_that_do_not_fit(tiny):
 
 
 def opens(data):
+    """Whether the native reader takes a model file; the reference has to agree."""
     try:
         NativeDecoder(data)
     except pocketlic.ModelError:
+        with pytest.raises(pocketlic.ModelError):
+            IntegerModel.from_bytes(data)
         return False
+    IntegerModel.from_bytes(data)
     return True
 
 
 def test_damaged_model_files(tiny):
-    """Where the native reader accepts a file, so does the reference: never the other way round by accident."""
     rng = np.random.default_rng(0)
     data = tiny.model.to_bytes()
     header = 8 + int.from_bytes(data[:8], "little")
@@ -312,10 +316,143 @@ def test_damaged_model_files(tiny):
         damaged = bytearray(data)
         at = int(rng.integers(header if i % 3 else len(data)))
         damaged[at] = int(rng.integers(256)) if i % 2 else damaged[at] ^ 1 << int(rng.integers(8))
-        if opens(bytes(damaged)):
-            accepted += 1
-            pocketlic.quantization.integer.IntegerModel.from_bytes(bytes(damaged))
+        accepted += opens(bytes(damaged))
     assert 0 < accepted < 400
+
+
+def repacked(data, change):
+    """A model file after change(header, description), two JSON objects, has been at work."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    description = json.loads(header["__metadata__"].pop("pocketlic"))
+    change(header, description)
+    header["__metadata__"]["pocketlic"] = json.dumps(description)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def nodes(value):
+    """Every list and object within a JSON value."""
+    if isinstance(value, dict | list):
+        yield value
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from nodes(inner)
+
+
+def test_descriptions_of_models_are_judged_alike(tiny):
+    data = tiny.model.to_bytes()
+    rng = random.Random(0)
+    values = [
+        0,
+        1,
+        -1,
+        3,
+        17,
+        65,
+        65537,
+        -128,
+        True,
+        None,
+        1.0,
+        "",
+        "x",
+        "a/b",
+        "x" * 65,
+        "é",
+        "add",
+        [],
+        {},
+        [1, 2, 3],
+    ]
+    accepted = 0
+
+    def change(header, description):
+        node = rng.choice(list(nodes(rng.choice([header, description, description]))))
+        if not node:
+            return
+        key = rng.choice(list(node)) if isinstance(node, dict) else rng.randrange(len(node))
+        action = rng.randrange(4)
+        if action == 0:
+            del node[key]
+        elif action == 1:
+            node.update(more=1) if isinstance(node, dict) else node.insert(key, node[key])
+        else:
+            node[key] = rng.choice(values)
+
+    for _ in range(700):
+        accepted += opens(repacked(data, change))
+    assert 20 < accepted < 300
+
+
+def test_limits_of_models(make, tiny):
+    """Those of SPEC.md that damage does not find by chance."""
+    data = tiny.model.to_bytes()
+
+    def levels(n):
+        return lambda header, description: description.update(more=json.loads("[" * n + "1" + "]" * n))
+
+    def keys(n):
+        return lambda header, description: description["notes"].update({str(i): "" for i in range(n)})
+
+    def padding(n):
+        return lambda header, description: description["notes"].update(text="x" * n)
+
+    for change, sound in (
+        *((levels(15), True), (levels(16), False), (keys(1024), True), (keys(1025), False)),
+        *((padding(9 << 16), True), (padding(1 << 20), False)),
+        (lambda header, description: header["__metadata__"].update(more="text"), False),
+    ):
+        assert opens(repacked(data, change)) == sound
+    text = data.replace(b'\\"notes\\": {}', b'\\"notes\\":{"')  # of the same length
+    assert text != data
+    assert not opens(text)
+    assert not opens(data.replace(b'\\"skip\\": 3', b'\\"skap\\": 3'))
+
+    def network(build, seed=0):
+        b = make.Builder("context", "cpu", seed, features=16, anchors=16)
+        return replace(tiny.model, networks={**tiny.model.networks, "context": b.build(build(b))}).to_bytes()
+
+    def many(n, kept):
+        def build(b):
+            made = [b.pointwise("features", 16) for _ in range(kept)]
+            x = b.pointwise("anchors", 16)
+            for other in made:
+                x = b.add(x, other)
+            for _ in range(n - 2 * kept - 1):
+                x = b.upsample(x, 1)
+            return x
+
+        return build
+
+    IntegerNetwork.check, check = lambda self, profile: None, IntegerNetwork.check  # for what the builder refuses
+    try:
+        models = {
+            (limit, sound): network(build)
+            for limit, sound, build in (
+                ("tensors", True, many(254, 1)),
+                ("tensors", False, many(255, 1)),
+                ("kept", True, many(64, 30)),
+                ("kept", False, many(66, 31)),
+                ("kernel", True, lambda b: b.depthwise("anchors", 31)),
+                ("kernel", False, lambda b: b.depthwise("anchors", 33)),
+            )
+        }
+    finally:
+        IntegerNetwork.check = check
+    for (limit, sound), file in models.items():
+        assert opens(file) == sound, (limit, sound)
+
+
+def test_the_id_of_a_model_is_that_of_its_file(tiny):
+    """Also of a file that this package would have written otherwise."""
+    data = repacked(tiny.model.to_bytes(), lambda header, description: None)
+    assert data != tiny.model.to_bytes()
+    model = IntegerModel.from_bytes(data)
+    assert model.to_bytes() == data
+    assert model.model_id == hashlib.sha256(data).hexdigest() == NativeDecoder(data).model_id.hex()
+    changed = replace(model, skip=model.skip + 1)
+    assert changed.to_bytes() != data
+    assert IntegerModel.from_bytes(changed.to_bytes()).skip == model.skip + 1
 
 
 def bad_layer(model, network, name, **changes):

@@ -48,7 +48,7 @@ def test_container():
     data = bytes.fromhex(block("container"))
     file = plic.read(data)
     assert file.header == plic.Header(1, 200, True, 6000, bytes(range(1, 9)))
-    assert (file.z, file.y, file.details) == (stream_bytes(), (b"",), (b"",))
+    assert file.bands == (stream_bytes(),)
     assert plic.write(file) == data
 
 

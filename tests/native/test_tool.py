@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_good_files(tool, files, tmp_path):
         assert info["width"] == str(plic.read(data).header.width)
         assert tool("recode", files / "model", path, out).returncode == 0
         bare = plic.read(data)
-        assert out.read_bytes() == plic.write(plic.PlicFile(bare.header, bare.z, bare.y, bare.details))
+        assert out.read_bytes() == plic.write(plic.PlicFile(bare.header, bare.bands))
 
 
 def test_shipped_model(tool, tmp_path, picture):
@@ -107,15 +108,12 @@ def test_damaged_files(tool, files, tmp_path):
     rng = np.random.default_rng(0)
     file = plic.read((files / "1.plic").read_bytes())
     for i in range(300):
-        parts = [bytearray(file.z), bytearray(file.y[0]), bytearray(file.details[0])]
+        stream = bytearray(file.bands[0])
         for _ in range(1 + i % 3):
-            part = parts[int(rng.integers(3))]
-            part[int(rng.integers(len(part)))] ^= 1 << int(rng.integers(8))
+            stream[int(rng.integers(len(stream)))] ^= 1 << int(rng.integers(8))
         if i % 4 == 0:
-            part = parts[int(rng.integers(3))]
-            del part[int(rng.integers(len(part))) :]
-        z, y, details = map(bytes, parts)
-        data = bytearray(plic.write(plic.PlicFile(file.header, z, (y,), (details,))))
+            del stream[int(rng.integers(len(stream))) :]
+        data = bytearray(plic.write(plic.PlicFile(file.header, (bytes(stream),))))
         if i % 5 == 0:
             data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
         (tmp_path / f"{i}").write_bytes(data)
@@ -139,6 +137,18 @@ def test_damaged_models(tool, files, tmp_path):
         done = tool("hash", tmp_path / "model", files / "1.plic")
         assert done.returncode == 2
         assert done.stdout.startswith("error 4") or done.stderr.startswith("plic: ")
+
+
+def test_a_layer_of_many_unknown_inputs(tool, files, make, tmp_path):
+    """What follows the first unknown one was once written beyond the layer."""
+    model = make.small_model("cpu")
+    layers = list(model.networks["context"].layers)
+    layers[0] = replace(layers[0], inputs=("nothing", "features", "features", "features"))
+    network = replace(model.networks["context"], layers=tuple(layers))
+    (tmp_path / "model").write_bytes(replace(model, networks={**model.networks, "context": network}).to_bytes())
+    done = tool("hash", tmp_path / "model", files / "1.plic")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no sound inputs" in done.stderr
 
 
 def test_mistakes_end_in_one_line(tool, files, tmp_path):
