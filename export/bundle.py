@@ -1,13 +1,13 @@
 """The bundle: a folder with everything a device needs to encode and decode, written whole or not at all.
 
-    analysis.tflite ... synthesis.tflite  one file per network, see `tflite`
+    analysis.tflite ... synthesis.tflite  one file per network; the ending is the target's
     model.safetensors                     the integer model: projections, gains, entropy tables, networks
-    manifest.json                         what the files are: hashes, shapes, scales, cost, versions
+    manifest.json                         what the files are: target, hashes, shapes, scales, cost, versions
     proof.plic                            the photograph that proved the bundle, if one did
 
-Without `tile`, the networks' shapes are a default that the runtime resizes; with `tile`, they are fixed, and
-pictures run tile by tile. `open_bundle` checks every file against the manifest, and the manifest's model id
-against the model.
+A target may add files, such as networks compiled for one chip. Without `tile`, the networks' shapes are a
+default that the runtime resizes; with `tile`, they are fixed, and pictures run tile by tile. `open_bundle`
+checks every file against the manifest, and the manifest's model id against the model.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from ..codec.codec import Executor
 from ..codec.complexity import count
 from ..quantization.integer import IntegerModel, IntegerNetwork, ModelError
 from .errors import ExportError
-from .litert import Kernels, LiteRTExecutor
-from .tflite import DEFAULT_PIXELS, PIXELS_PER_CELL, model_to_tflite
+from .litert import Kernels
+from .targets import DEFAULT_TILE, TARGETS, Target, TargetName, require
+from .tflite import DEFAULT_PIXELS, PIXELS_PER_CELL
 from .tiles import TiledExecutor, check_tile
 
 FORMAT = "pocketlic-bundle"
@@ -35,22 +36,29 @@ VERSION = 1
 MANIFEST = "manifest.json"
 MODEL = "model.safetensors"
 PROOF = "proof.plic"
-TOOLS = ("pocketlic", "ai-edge-litert", "flatbuffers", "numpy", "safetensors")
+TOOLS = ("pocketlic", "numpy", "safetensors")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle as opened: `files` has the flatbuffer of each network by its name."""
+    """A bundle as opened: `files` has the content of each network's file by the network's name."""
 
     folder: Path
     model: IntegerModel
+    target: TargetName
     files: dict[str, bytes]
     tile: int | None
     manifest: dict[str, Any]
 
     def executor(self, kernels: Kernels = "xnnpack", threads: int = 1) -> Executor:
-        """Run the bundle's networks under LiteRT, in tiles if the bundle was made for tiles."""
-        run = LiteRTExecutor(self.files, kernels, threads)
+        """Run the bundle's networks under its target's runtime, in tiles if it was made for tiles.
+
+        kernels: which of LiteRT's; other runtimes have no choice. Raises ExportError when this machine cannot
+        run the target.
+        """
+        target = TARGETS[self.target]
+        require(self.target, target.to_run)
+        run = target.open(self.model, self.files, kernels, threads)
         return run if self.tile is None else TiledExecutor(run, self.tile)
 
 
@@ -62,21 +70,25 @@ def macs_per_pixel(model: IntegerModel) -> dict[str, float]:
     return result | {name: 1000 * kmac for name, kmac in totals.items()}
 
 
-def write_bundle(model: IntegerModel, out: Path, tile: int | None = None) -> Bundle:
+def write_bundle(model: IntegerModel, out: Path, tile: int | None = None, target: TargetName = "tflite-int8") -> Bundle:
     """Write the bundle folder `out`; an older bundle there is replaced. Parents are made.
 
-    tile: None, or the side in pixels of the fixed-shape tiles. Raises ExportError when the tile does not fit,
-    when `out` cannot be written, or when it exists and holds anything but a bundle; then nothing has changed.
+    tile: None, or the side in pixels of the fixed-shape tiles; a target whose shapes are always fixed has a
+    default. Raises ExportError when the target cannot be built here, when the tile does not fit, when `out`
+    cannot be written, or when it exists and holds anything but a bundle; then nothing has changed.
     """
+    kind = TARGETS[target]
+    require(target, kind.to_build)
+    if tile is None and kind.fixed:
+        tile = DEFAULT_TILE
     if tile is not None:
         check_tile(model, tile)
-    networks = model_to_tflite(model, tile or DEFAULT_PIXELS)
-    content = {f"{name}.tflite": data for name, data in networks.items()} | {MODEL: model.to_bytes()}
-    manifest = _manifest(model, content, tile)
-    content[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
-
     out = out.absolute()  # not resolved: a link to a folder is no bundle of ours
     _require_replaceable(out)
+    content = kind.build(model, tile) | {MODEL: model.to_bytes()}
+    manifest = _manifest(model, content, tile, target, kind)
+    content[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
+
     unique = secrets.token_hex(6)
     temporary, retired = out.with_name(f".pocketlic-{unique}.tmp"), out.with_name(f".pocketlic-{unique}.old")
     try:
@@ -119,7 +131,10 @@ def open_bundle(folder: Path) -> Bundle:
         model = IntegerModel.from_bytes(data[MODEL])
         if model.model_id != manifest["model_id"]:
             raise ExportError(f"{folder}: the model is not the manifest's")
-        files = {name: data[f"{name}.tflite"] for name in model.networks}
+        target = manifest["target"]
+        if target not in TARGETS:
+            raise ExportError(f"{folder}: this package does not know the target {target}")
+        files = {name: data[name + TARGETS[target].suffix] for name in model.networks}
         tile = manifest["tile"]
         if tile is not None:
             check_tile(model, tile)
@@ -129,7 +144,7 @@ def open_bundle(folder: Path) -> Bundle:
         raise ExportError(f"{folder / MANIFEST} is damaged: {type(error).__name__} {error}") from None
     except ModelError as error:
         raise ExportError(f"{folder / MODEL}: {error}") from None
-    return Bundle(folder, model, files, tile, manifest)
+    return Bundle(folder, model, target, files, tile, manifest)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -157,14 +172,16 @@ def _require_replaceable(out: Path) -> None:
         raise ExportError(f"{out} holds files that are not the bundle's, such as {min(foreign)}; move them first")
 
 
-def _manifest(model: IntegerModel, content: dict[str, bytes], tile: int | None) -> dict[str, Any]:
+def _manifest(
+    model: IntegerModel, content: dict[str, bytes], tile: int | None, target: TargetName, kind: Target
+) -> dict[str, Any]:
     macs = macs_per_pixel(model)
     files: dict[str, dict[str, Any]] = {
         name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in content.items()
     }
     for name, network in model.networks.items():
         cells = (tile or DEFAULT_PIXELS) // PIXELS_PER_CELL[name]
-        files[f"{name}.tflite"] |= {
+        files[name + kind.suffix] |= {
             "inputs": [_tensor(network, i, cells) for i in network.inputs],
             "outputs": [_tensor(network, o, cells) for o in network.outputs],
             "pixels_per_input_cell": PIXELS_PER_CELL[name],
@@ -174,13 +191,13 @@ def _manifest(model: IntegerModel, content: dict[str, bytes], tile: int | None) 
     return {
         "format": FORMAT,
         "version": VERSION,
-        "target": "tflite-int8",
+        "target": target,
         "profile": model.profile,
         "model_id": model.model_id,
         "tile": tile,
         "mac_per_pixel": macs,
         "files": files,
-        "tools": {"python": platform.python_version()} | {name: _version(name) for name in TOOLS},
+        "tools": {"python": platform.python_version()} | {name: _version(name) for name in (*TOOLS, *kind.tools)},
     }
 
 

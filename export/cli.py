@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 from rich.console import Console
@@ -13,21 +14,19 @@ from rich.table import Table
 from ..codec.errors import PlicError
 from ..codec.image import read_picture
 from ..quantization.integer import ModelError, Profile, load_model
-from .bundle import MODEL, Bundle, write_bundle
+from .bundle import MODEL, Bundle, open_bundle, write_bundle
 from .errors import ExportError
+from .targets import DEFAULT_TILE, SAMPLES, TARGETS, TargetName, missing
 from .verify import Report, prove, require_tile
 
-Target = Literal["tflite-int8", "tflite-float"]
-
-TARGETS: dict[Target, str] = {
-    "tflite-int8": "full-integer LiteRT networks with exactly the integers of the model",
-    "tflite-float": "float LiteRT networks, for comparison; needs the package litert-torch",
-}
-SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+FLOAT: Final = "tflite-float"
+AnyTarget = Literal[TargetName, "tflite-float"]
 
 
 def export(
-    target: Annotated[Target, typer.Option(help="what to export, see --list")] = "tflite-int8",
+    target: Annotated[
+        Literal[TargetName, "tflite-float"], typer.Option(help="what to export, see --list")
+    ] = "tflite-int8",
     profile: Annotated[
         Profile, typer.Option(help="cpu: exact on CPUs; strict: on integer NPUs too, at some cost")
     ] = "cpu",
@@ -40,29 +39,75 @@ def export(
         Path | None, typer.Option(help="folder; an old bundle there is replaced; default: build/bundle")
     ] = None,
     list_targets: Annotated[bool, typer.Option("--list", help="show the targets and stop")] = False,
+    operators: Annotated[
+        Path | None, typer.Option(help="show the operators of the bundle in this folder and stop", metavar="BUNDLE")
+    ] = None,
 ) -> None:
     """Export the codec as a bundle, and prove that its files and pixels equal the reference codec's.
 
     Exit code 1: they differ. Exit code 2: the export could not be made, with one line that says why.
     """
-    if list_targets:
-        for name, meaning in TARGETS.items():
-            typer.echo(f"{name:14} {meaning}")
-        return
     try:
-        if target == "tflite-float":
+        if list_targets:
+            _list()
+        elif operators is not None:
+            _operators(open_bundle(operators))
+        elif target == FLOAT:
             _export_float(out or Path("build/float"))
-            return
-        pixels = read_picture(image or _sample()).pixels
-        require_tile(pixels, tile)
-        bundle = write_bundle(load_model(_weights(profile)), out or Path("build/bundle"), tile)
-        report = prove(bundle, pixels, quality)
+        else:
+            _export(target, profile, tile, image, quality, out or Path("build/bundle"))
     except (PlicError, ModelError) as error:
         typer.echo(f"export: {error}", err=True)
         raise typer.Exit(2) from None
+
+
+def _export(
+    target: TargetName, profile: Profile, tile: int | None, image: Path | None, quality: float, out: Path
+) -> None:
+    pixels = read_picture(image or _sample()).pixels
+    kind = TARGETS[target]
+    require_tile(pixels, DEFAULT_TILE if kind.fixed and tile is None else tile)
+    bundle = write_bundle(load_model(_weights(profile)), out, tile, target)
+    lacking = missing(kind.to_run)
+    report = None if lacking else prove(bundle, pixels, quality)
     _print(bundle, report)
-    if not (report.files_equal and report.pixels_equal):
+    if report is None:
+        typer.echo(f"pixels equal: not proved, running it needs {', '.join(lacking)}")
+    elif not (report.files_equal and report.pixels_equal):
         raise typer.Exit(1)
+
+
+def _list() -> None:
+    table = Table("target", "what it is", "builds here", "runs here")
+    for name, target in TARGETS.items():
+        states = []
+        for needs in (target.to_build, target.to_run):
+            lacking = missing(needs)
+            states.append(f"needs {', '.join(lacking)}" if lacking else "yes")
+        table.add_row(name, target.meaning, *states)
+    lacks = [f"the package {module}" for module in ("torch", "litert_torch") if find_spec(module) is None]
+    table.add_row(
+        FLOAT, "float LiteRT networks, for comparison", f"needs {', '.join(lacks)}" if lacks else "yes", "not a bundle"
+    )
+    console = Console()
+    if not console.is_terminal:
+        console.width = 180  # a file takes wide tables
+    console.print(table)
+
+
+def _operators(bundle: Bundle) -> None:
+    from .operators import operators
+
+    for name, rows in operators(bundle).items():
+        table = Table("operator", "output", title=name)
+        for heading in ("MAC", "bytes"):
+            table.add_column(heading, justify="right")
+        table.add_column("runs on")
+        for row in rows:
+            table.add_row(row.kind, row.output, f"{row.macs:,}", f"{row.bytes:,}", row.backend)
+        table.add_section()
+        table.add_row("", "", f"{sum(r.macs for r in rows):,}", f"{sum(r.bytes for r in rows):,}", "")
+        Console().print(table)
 
 
 def _export_float(out: Path) -> None:
@@ -89,20 +134,26 @@ def _sample() -> Path:
     return photos[0]
 
 
-def _print(bundle: Bundle, report: Report) -> None:
+def _print(bundle: Bundle, report: Report | None) -> None:
     table = Table("file")
     for heading in ("KB", "MAC/pixel", "ms"):
         table.add_column(heading, justify="right")
     macs = bundle.manifest["mac_per_pixel"]
     outside = sum(macs[name] for name in bundle.model.projections)
+    milliseconds = report.milliseconds if report else {}
     for name, entry in bundle.manifest["files"].items():
-        network = name.removesuffix(".tflite")
+        network = name.removesuffix(TARGETS[bundle.target].suffix)
         cost = entry.get("mac_per_pixel", outside if name == MODEL else 0.0)
-        time = f"{report.milliseconds[network]:.2f}" if network in report.milliseconds else ""
+        time = f"{milliseconds[network]:.2f}" if network in milliseconds else ""
         table.add_row(name, f"{entry['bytes'] / 1000:.1f}", f"{cost:.0f}", time)
     Console().print(table)
+    typer.echo(f"runs under: {TARGETS[bundle.target].runtime}")
+    cost = f"encode {macs['encode'] / 1000:.2f} and decode {macs['decode'] / 1000:.2f} kMAC/pixel"
+    if report is None:
+        typer.echo(cost)
+        return
     typer.echo(
-        f"{report.bpp:.3f} bpp, PSNR {report.psnr:.2f} dB, encode {macs['encode'] / 1000:.2f} and decode "
-        f"{macs['decode'] / 1000:.2f} kMAC/pixel, files equal: {'yes' if report.files_equal else 'no'}, "
+        f"{report.bpp:.3f} bpp, PSNR {report.psnr:.2f} dB, {cost}, "
+        f"files equal: {'yes' if report.files_equal else 'no'}, "
         f"pixels equal: {'yes' if report.pixels_equal else 'no'}"
     )

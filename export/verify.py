@@ -23,7 +23,7 @@ REPEATS = 5
 class Report:
     """Outcome of `prove`.
 
-    files_equal: whether LiteRT and the NumPy reference encoded the same bytes.
+    files_equal: whether the bundle's runtime and the NumPy reference encoded the same bytes.
     differing: samples in which what they decoded differs.
     milliseconds: network -> median time for this picture on one thread, tiles and copies included.
     bpp: bits of the file per pixel. psnr: of the decoded picture, in dB, over all its components.
@@ -49,10 +49,11 @@ def require_tile(pixels: NDArray[np.uint8], tile: int | None) -> None:
 
 
 def prove(bundle: Bundle, pixels: NDArray[np.uint8], quality: float) -> Report:
-    """Code pixels, uint8 [H, W, 3] or [H, W], with the bundle under LiteRT on XNNPACK and with the reference.
+    """Code pixels, uint8 [H, W, 3] or [H, W], with the bundle under its runtime and with the reference.
 
-    The file stays in the bundle as `proof.plic`. Raises ExportError when XNNPACK is not in use or the picture
-    does not fill a tile, PlicError when the picture cannot be coded or the file not be written.
+    LiteRT runs on XNNPACK. The file stays in the bundle as `proof.plic`. Raises ExportError when the runtime is
+    missing, when it leaves anything to other kernels, or when the picture does not fill a tile, PlicError when
+    the picture cannot be coded or the file not be written.
     """
     require_tile(pixels, bundle.tile)
     run = bundle.executor("xnnpack", threads=1)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pocketlic.export import cli, verify
 from pocketlic.export.bundle import PROOF, open_bundle, write_bundle
 from pocketlic.export.errors import ExportError
 from pocketlic.export.litert import LiteRTExecutor
+from pocketlic.export.targets import TARGETS, Need
 from pocketlic.export.verify import prove
 
 LAUNCHER = Path(__file__).resolve().parents[2] / "export.py"
@@ -134,7 +136,26 @@ def test_float_without_its_package(run, monkeypatch):
 def test_list(run):
     result = run("--list")
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.output.splitlines()] == ["tflite-int8", "tflite-float"]
+    names = [line.split()[1] for line in result.output.splitlines() if line.startswith("│ ") and line[2] != " "]
+    assert names == [*TARGETS, "tflite-float"]
+
+
+def test_operators(run, photo, tmp_path):
+    assert run("--image", photo, "--out", tmp_path / "b").exit_code == 0
+    result = run("--operators", tmp_path / "b")
+    assert result.exit_code == 0
+    assert "DEPTHWISE_CONV_2D" in result.output
+    assert "XNNPACK" in result.output
+    result = run("--operators", tmp_path)
+    assert (result.exit_code, result.output) == (2, f"export: {tmp_path} is not a Pocketlic bundle\n")
+
+
+def test_a_target_that_cannot_run_here(run, photo, tmp_path, monkeypatch):
+    phone = Need("a phone", "buy one", lambda: False)
+    monkeypatch.setitem(TARGETS, "tflite-int8", replace(TARGETS["tflite-int8"], to_run=(phone,)))
+    result = run("--image", photo, "--out", tmp_path / "b")
+    assert result.exit_code == 0
+    assert result.output.splitlines()[-1] == "pixels equal: not proved, running it needs a phone"
 
 
 def test_launcher_in_its_own_folder():
