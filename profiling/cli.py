@@ -1,0 +1,162 @@
+"""The commands `pocketlic profile` and `pocketlic profile compare`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..codec.errors import PlicError
+from ..codec.image import write_atomic
+from ..quantization.integer import ModelError
+
+profile_app = typer.Typer(
+    invoke_without_command=True, no_args_is_help=True, pretty_exceptions_enable=False,
+    help="Measure a bundle on this machine or on phones: latency, memory, energy, determinism.",
+)  # fmt: skip
+
+
+def _sizes(text: str) -> list[tuple[int, int]]:
+    try:
+        sizes = [(int(w), int(h)) for w, h in (part.split("x") for part in text.split(","))]
+    except ValueError:
+        sizes = []
+    if not sizes or any(side < 1 for size in sizes for side in size):
+        raise PlicError(f"{text} is not a list of sizes, such as 768x512,1920x1080")
+    return sizes
+
+
+def _fail(error: Exception) -> typer.Exit:
+    missing = isinstance(error, ImportError)
+    if missing and (not error.name or error.name.startswith("pocketlic")):  # type: ignore[attr-defined]
+        raise error
+    text = f"needs the package {error.name}: pip install 'pocketlic[profile]'" if missing else str(error)  # type: ignore[attr-defined]
+    typer.echo(f"profile: {text}", err=True)
+    return typer.Exit(2)
+
+
+@profile_app.callback()
+def profile(
+    context: typer.Context,
+    bundle: Annotated[Path | None, typer.Option(help="folder that export wrote")] = None,
+    out: Annotated[Path, typer.Option(help="folder for profile.json, .md and .html")] = Path("build/profile"),
+    device: Annotated[str, typer.Option(help="host, adb, adb:SERIAL, or all phones")] = "host",
+    images: Annotated[Path | None, typer.Option(help="folder of pictures; default: a sample in three sizes")] = None,
+    sizes: Annotated[str, typer.Option(help="of the sample")] = "768x512,1920x1080,4032x3024",
+    runs: Annotated[int, typer.Option(min=1, help="timed runs, after 3 warm-ups")] = 20,
+    quality: Annotated[float, typer.Option(min=0, max=100)] = 60.0,
+    threads: Annotated[int, typer.Option(min=1, help="of LiteRT and ONNX Runtime")] = 1,
+    plic: Annotated[Path | None, typer.Option(help="the native core's program for the phone; else built")] = None,
+    benchmark_model: Annotated[Path | None, typer.Option(help="LiteRT's benchmark_model for the phone")] = None,
+    vectors: Annotated[Path | None, typer.Option(help="folder of conformance vectors to run on the phone")] = None,
+    allow_hot: Annotated[bool, typer.Option("--allow-hot", help="measure a hot or throttled device, flagged")] = False,
+) -> None:
+    """Measure a bundle: latency by stage, memory, energy and determinism.
+
+    Exit code 1: a result differs from the reference. Exit code 2: not measured, with one line that says why.
+    """
+    if context.invoked_subcommand:
+        return
+    try:
+        from ..export.bundle import open_bundle
+        from ..export.targets import SAMPLES
+        from . import profiler
+        from .devices import find_devices
+        from .phone import Tools
+        from .profile_report import write_reports
+
+        if bundle is None:
+            raise PlicError("say which bundle: --bundle FOLDER")
+        for file in (plic, benchmark_model):
+            if file is not None and not file.is_file():
+                raise PlicError(f"cannot read {file}: no such file")
+        opened = open_bundle(bundle)
+        devices = find_devices(device)
+        samples = sorted(SAMPLES.glob("*.jpg"))
+        if images is None and not samples:
+            raise PlicError("this installation has no sample photograph; name a folder with --images")
+        console = Console(stderr=True)
+        with tempfile.TemporaryDirectory() as work:
+            pictures = profiler.subjects(images, samples[0] if samples else Path(), Path(work), _sizes(sizes))
+            protocol = profiler.Protocol(quality, runs, threads)
+            tools = Tools(plic, benchmark_model, vectors)
+            report = profiler.profile(devices, opened, pictures, protocol, tools, allow_hot, console)
+        paths = write_reports(report, out)
+    except (PlicError, ModelError, ImportError, OSError) as error:
+        raise _fail(error) from None
+    _print(report)
+    typer.echo(f"wrote {', '.join(str(path) for path in paths)}")
+    results = [run["determinism"] for d in report["devices"] for run in d["runs"]]
+    results += [d["vectors"] for d in report["devices"] if "vectors" in d]
+    if not all(result.get("equal", True) for result in results):
+        raise typer.Exit(1)
+
+
+@profile_app.command("compare")
+def compare(
+    before: Annotated[Path, typer.Argument(help="profile.json to compare with")],
+    after: Annotated[Path, typer.Argument(help="profile.json to judge")],
+    fail_over: Annotated[str, typer.Option(help="how much a total may rise")] = "5%",
+    html: Annotated[Path | None, typer.Option(help="write one page of both")] = None,
+) -> None:
+    """Compare two profiles. Exit code 1: something rose by more than allowed, or gives other bits."""
+    try:
+        from .compare import compare as run
+        from .compare import parse_percent
+        from .profile_report import page, read_report
+
+        reports = [read_report(before), read_report(after)]
+        result = run(reports[0], reports[1], parse_percent(fail_over))
+        if html is not None:
+            write_atomic(html, page(reports).encode())
+    except (PlicError, ImportError) as error:
+        raise _fail(error) from None
+    table = Table("run", "figure", "unit", "before", "after", "change", "")
+    for change in result.changes:
+        row = (change.where, change.what, change.unit, f"{change.before:.2f}", f"{change.after:.2f}")
+        table.add_row(*row, f"{change.percent:+.1f} %", "ROSE" if change.failed else "")
+    _console().print(table)
+    for line in result.mismatches:
+        typer.echo(f"MISMATCH {line}")
+    count = sum(change.failed for change in result.changes)
+    typer.echo(f"{count} rose by more than {fail_over}, {len(result.mismatches)} give other bits")
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _console() -> Console:
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160  # a file takes wide tables
+    return console
+
+
+def _print(report: dict[str, object]) -> None:
+    from .profile_report import determinism_text, energy_text, timed
+
+    table = Table("device", "picture", "side")
+    for heading in ("median ms", "p90", "first", "ms/MP"):
+        table.add_column(heading, justify="right")
+    table.add_column("energy")
+    table.add_column("reference")
+    for device, run, side, latency in timed(report):
+        total = latency["total"]
+        table.add_row(
+            device["name"] + (" (emulated)" if device["emulated"] else ""),
+            run["image"],
+            side,
+            f"{total['median_ms']:.2f}",
+            f"{total['p90_ms']:.2f}",
+            f"{latency['first_inference_ms']:.2f}",
+            f"{total['median_ms'] / (run['width'] * run['height'] / 1e6):.2f}",
+            energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"})),
+            determinism_text(run["determinism"]),
+        )
+    _console().print(table)
+    for device in report["devices"]:  # type: ignore[attr-defined]
+        for flag in device["flags"]:
+            typer.echo(f"{device['name']}: {flag}")

@@ -1,0 +1,126 @@
+"""Where the time of an encode and a decode goes, stage by stage, on this machine.
+
+    encode   load; symbols with analysis, hyper_analysis, hyper_synthesis, context -> entropy_encoding
+    decode   container -> entropy_decoding -> symbols with hyper_synthesis, context, synthesis
+
+A stage's time excludes the stages inside it, so the stages of a run add up to its total. `load` is timed by
+itself and is not part of the total: reading and decoding the picture's file. `symbols` is the codec's own
+arithmetic around and between the networks, from padded pixels to symbols and from symbols to cropped pixels;
+`entropy_encoding` and `entropy_decoding` include the prediction of rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codec import format as plic
+from ..codec.codec import Codec, Executor, Symbols
+from ..quantization.integer import Int8, IntegerModel, IntegerNetwork
+
+T = TypeVar("T")
+WARMUPS = 3
+
+
+def statistics(samples_ms: Sequence[float]) -> dict[str, Any]:
+    """avg_ms, median_ms, p90_ms, p99_ms, stddev_ms (of the sample), min_ms, max_ms and samples_ms."""
+    values = np.asarray(samples_ms, np.float64)
+    rounded = [round(float(v), 4) for v in values]
+    return {
+        "avg_ms": round(float(values.mean()), 4),
+        "median_ms": round(float(np.median(values)), 4),
+        "p90_ms": round(float(np.percentile(values, 90)), 4),
+        "p99_ms": round(float(np.percentile(values, 99)), 4),
+        "stddev_ms": round(float(values.std(ddof=1)), 4) if len(values) > 1 else 0.0,
+        "min_ms": min(rounded),
+        "max_ms": max(rounded),
+        "samples_ms": rounded,
+    }
+
+
+class Stopwatch:
+    """Adds up the wall time of named stages, each without the stages that it contains."""
+
+    def __init__(self) -> None:
+        self.ms: dict[str, float] = {}
+        self._inner: list[float] = []
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a block as a stage."""
+        self._inner.append(0.0)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = 1e3 * (time.perf_counter() - start)
+            self.ms[name] = self.ms.get(name, 0.0) + elapsed - self._inner.pop()
+            if self._inner:
+                self._inner[-1] += elapsed
+
+    def take(self) -> dict[str, float]:
+        """The stages since the last call, in milliseconds, and forget them."""
+        ms, self.ms = self.ms, {}
+        return ms
+
+
+class TimedCodec(Codec):
+    """The codec with a stopwatch on its parts and on each network."""
+
+    def __init__(self, model: IntegerModel, run: Executor, watch: Stopwatch) -> None:
+        def timed(network: IntegerNetwork, inputs: Sequence[Int8]) -> dict[str, Int8]:
+            with watch.stage(network.name):
+                return run(network, inputs)
+
+        super().__init__(model, timed)
+        self.watch = watch
+
+    def analyse(self, rgb: NDArray[np.uint8], quality: int) -> Symbols:
+        with self.watch.stage("symbols"):
+            return super().analyse(rgb, quality)
+
+    def read_symbols(self, file: plic.PlicFile) -> Symbols:
+        with self.watch.stage("entropy_decoding"):
+            return super().read_symbols(file)
+
+    def synthesise(self, symbols: Symbols, header: plic.Header) -> NDArray[np.uint8]:
+        with self.watch.stage("symbols"):
+            return super().synthesise(symbols, header)
+
+    def encode_timed(self, pixels: NDArray[np.uint8], quality: float) -> bytes:
+        """`encode`, whose remainder is the entropy coder."""
+        with self.watch.stage("entropy_encoding"):
+            return self.encode(pixels, quality)
+
+    def decode_timed(self, data: bytes) -> NDArray[np.uint8]:
+        """`decode`, whose remainder is reading the container."""
+        with self.watch.stage("container"):
+            return self.decode(data)
+
+
+def repeat(action: Callable[[], T], watch: Stopwatch, runs: int) -> tuple[T, dict[str, Any]]:
+    """Run `action` once cold, then warm up, then `runs` times; returns its last result and the latency.
+
+    The latency has `first_inference_ms`, `average_warm_up_ms`, `total` and `stages`, see `statistics`.
+    """
+    totals: list[float] = []
+    stages: list[dict[str, float]] = []
+    watch.take()
+    for _ in range(1 + WARMUPS + runs):
+        start = time.perf_counter()
+        result = action()
+        totals.append(1e3 * (time.perf_counter() - start))
+        stages.append(watch.take())
+    names = dict.fromkeys(name for stage in stages for name in stage)
+    warm = stages[1 + WARMUPS :]
+    return result, {
+        "first_inference_ms": round(totals[0], 4),
+        "average_warm_up_ms": round(sum(totals[1 : 1 + WARMUPS]) / WARMUPS, 4),
+        "total": statistics(totals[1 + WARMUPS :]),
+        "stages": {name: statistics([stage.get(name, 0.0) for stage in warm]) for name in names},
+    }

@@ -1,0 +1,317 @@
+"""Profiles a bundle on devices: latency by stage, memory, energy and determinism, as one report.
+
+The report is JSON of `profile.schema.json`; fields are named as LiteRT's benchmark_result.proto names them
+(latency_metrics, avg_ms, peak_mem_mb, num_runs, ...) and as AI Hub's perf.yaml does (primary_compute_unit,
+layer_counts).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from ..codec import format as plic
+from ..codec.codec import STRIDE, Codec, Executor
+from ..codec.errors import PlicError
+from ..codec.image import read_picture
+from ..export.bundle import Bundle
+from ..export.targets import TARGETS, missing
+from ..quantization.integer import Int8, IntegerNetwork
+from . import phone
+from .codecs import require_pictures
+from .conditions import read_conditions
+from .devices import Device, HostDevice
+from .energy import find_meter, measure, unavailable
+from .latency import WARMUPS, Stopwatch, TimedCodec, repeat
+
+SCHEMA = "pocketlic-profile"
+VERSION = 1
+SIZES = ((768, 512), (1920, 1080), (4032, 3024))
+MOST_COMPARED = 2_100_000
+"""Pixels up to which pictures go through the NumPy reference too; it takes seconds per megapixel."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is run: quality 0..100, runs after the warm-ups, threads of LiteRT and ONNX Runtime."""
+
+    quality: float = 60.0
+    runs: int = 20
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A picture to profile: its name, and the file that `load` reads."""
+
+    name: str
+    path: Path
+
+
+def subjects(images: Path | None, sample: Path, work: Path, sizes: Sequence[tuple[int, int]] = SIZES) -> list[Subject]:
+    """The pictures of a folder; without one, the sample resized to each of `sizes`, written to `work` as PNG."""
+    if images is not None:
+        return [Subject(path.stem, path) for path in require_pictures(images)]
+    made = []
+    for width, height in sizes:
+        path = work / f"{sample.stem}-{width}x{height}.png"
+        with Image.open(sample) as picture:
+            picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS).save(path, compress_level=1)
+        made.append(Subject(path.stem, path))
+    return made
+
+
+def profile(
+    devices: Sequence[Device],
+    bundle: Bundle,
+    pictures: Sequence[Subject],
+    protocol: Protocol,
+    tools: phone.Tools,
+    allow_hot: bool,
+    console: Console,
+) -> dict[str, Any]:
+    """The report of all devices. Raises PlicError when a device is hot, throttled or lost: no half report."""
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "tools": {name: version(name) for name in ("pocketlic", "numpy", "ai-edge-litert")},
+        "bundle": {
+            "target": bundle.target,
+            "profile": bundle.model.profile,
+            "model_id": bundle.model.model_id,
+            "tile": bundle.tile,
+            "model_size_mb": round(sum(e["bytes"] for e in bundle.manifest["files"].values()) / 1e6, 4),
+        },
+        "protocol": {
+            "num_runs": protocol.runs,
+            "num_warmup_runs": WARMUPS,
+            "threads": protocol.threads,
+            "quality": protocol.quality,
+        },
+        "devices": [_device(d, bundle, pictures, protocol, tools, allow_hot, console) for d in devices],
+    }
+
+
+def _device(
+    device: Device,
+    bundle: Bundle,
+    pictures: Sequence[Subject],
+    protocol: Protocol,
+    tools: phone.Tools,
+    allow_hot: bool,
+    console: Console,
+) -> dict[str, Any]:
+    before = read_conditions(device)
+    if before["flags"] and not allow_hot:
+        raise PlicError(f"{device.name}: {'; '.join(before['flags'])}: let it cool, or say --allow-hot")
+    started = time.perf_counter()
+    if isinstance(device, HostDevice):
+        runs = [_on_host(device, bundle, subject, protocol, console) for subject in pictures]
+        extra: dict[str, Any] = {"layer_counts": _layer_counts(bundle), "networks": _operator_times(bundle)}
+        affinity = sorted(os.sched_getaffinity(0))
+    else:
+        runs, extra = phone.profile(device, bundle, pictures, protocol, tools, console)
+        affinity = []
+    after = read_conditions(device)
+    flags = [f"before: {flag}" for flag in before["flags"]] + [f"after: {flag}" for flag in after["flags"]]
+    if device.emulated:
+        flags.append("emulated: times are the emulator's and say nothing of a phone")
+    return {
+        "name": device.name,
+        "kind": device.kind,
+        "emulated": device.emulated,
+        "properties": device.properties(),
+        "primary_compute_unit": "CPU",
+        "affinity": affinity,
+        "conditions": {"before": before, "after": after},
+        "flags": flags,
+        "seconds": round(time.perf_counter() - started, 2),
+        "runs": runs,
+        **extra,
+    }
+
+
+def _on_host(device: Device, bundle: Bundle, subject: Subject, protocol: Protocol, console: Console) -> dict[str, Any]:
+    console.print(f"{device.name}: {subject.name}")
+    watch = Stopwatch()
+    reset = _reset_peak()
+    start = time.perf_counter()
+    codec = TimedCodec(bundle.model, bundle.executor(threads=protocol.threads), watch)
+    init_ms = 1e3 * (time.perf_counter() - start)
+    pixels = read_picture(subject.path).pixels
+    require_size(pixels, bundle)
+
+    def load() -> NDArray[np.uint8]:
+        with watch.stage("load"):
+            return read_picture(subject.path).pixels
+
+    _, loading = repeat(load, watch, protocol.runs)
+    meter, reason = find_meter(device)
+    images, size = 1 + WARMUPS + protocol.runs, pixels.shape[0] * pixels.shape[1]
+    energy = {}
+
+    def metered(side: str, work: Callable[[], Any]) -> Any:
+        if meter is None:
+            energy[side] = unavailable(reason)
+            return work()
+        result, energy[side] = measure(meter, work, images, size)
+        return result
+
+    try:
+        data, encoding = metered(
+            "encode", lambda: repeat(lambda: codec.encode_timed(pixels, protocol.quality), watch, protocol.runs)
+        )
+        decoded, decoding = metered("decode", lambda: repeat(lambda: codec.decode_timed(data), watch, protocol.runs))
+    finally:
+        if meter is not None:
+            meter.close()
+    encoding["stages"] = {"load": loading["stages"]["load"], **encoding["stages"]}
+    return {
+        **describe(subject.name, pixels, data, decoded),
+        "runtime": TARGETS[bundle.target].runtime,
+        "init_ms": round(init_ms, 4),
+        "latency_metrics": {"encode": encoding, "decode": decoding},
+        "memory_metrics": {"peak_mem_mb": _peak_mb()}
+        if reset
+        else {"not_available": "/proc/self/clear_refs is closed"},
+        "energy": energy,
+        "determinism": compare_with_reference(bundle, pixels, protocol.quality, data, decoded),
+    }
+
+
+def describe(name: str, pixels: NDArray[np.uint8], data: bytes, decoded: NDArray[np.uint8]) -> dict[str, Any]:
+    """Name, size and rate of a run, and PSNR in dB of its decoded picture; None when that is lossless."""
+    height, width = pixels.shape[:2]
+    error = float(np.mean((decoded.astype(np.float64) - pixels) ** 2))
+    return {
+        "image": name,
+        "width": width,
+        "height": height,
+        "bytes": len(data),
+        "bpp": round(8 * len(data) / (height * width), 5),
+        "psnr_db": round(10 * float(np.log10(255**2 / error)), 4) if error else None,
+    }
+
+
+def require_size(pixels: NDArray[np.uint8], bundle: Bundle) -> None:
+    """Raise PlicError when a picture is smaller than a tile: no exported network would run on it."""
+    height, width = (-(-side // STRIDE) * STRIDE for side in pixels.shape[:2])
+    if bundle.tile is not None and min(height, width) < bundle.tile:
+        raise PlicError(f"a picture of {pixels.shape[1]}x{pixels.shape[0]} does not fill a tile of {bundle.tile}")
+
+
+def compare_with_reference(
+    bundle: Bundle, pixels: NDArray[np.uint8], quality: float, data: bytes, decoded: NDArray[np.uint8]
+) -> dict[str, Any]:
+    """Every network's output tensors against the NumPy reference on the same inputs, then file and pixels.
+
+    Names the first tensor that differs, with index and both values, and how far the pictures are apart.
+    """
+    if pixels.shape[0] * pixels.shape[1] > MOST_COMPARED:
+        return unavailable("not compared: the reference is too slow for a picture of this size")
+    stages: list[dict[str, Any]] = []
+    first: list[dict[str, Any]] = []
+    checked = Codec(bundle.model, _checking(bundle.executor(), stages, first))
+    file = checked.encode(pixels, quality)
+    checked.decode(file)
+    reference = Codec(bundle.model)
+    expected_file = reference.encode(pixels, quality)
+    symbols = reference.read_symbols(plic.read(data)).sha256()
+    stages.append(stage("file", data, expected_file))
+    stages.append({"stage": "symbols", "sha256": symbols, "reference": symbols, "equal": True})
+    expected = reference.decode(data)
+    stages.append(stage("pixels", decoded.tobytes(), expected.tobytes()))
+    distance = np.abs(decoded.astype(np.int16) - expected)
+    error = float(np.mean(np.square(distance, dtype=np.float64)))
+    return {
+        "available": True,
+        "equal": all(s["equal"] for s in stages),
+        "stages": stages,
+        "first_difference": first[0] if first else None,
+        "max_difference": int(distance.max()),
+        "psnr_to_reference_db": round(10 * float(np.log10(255**2 / error)), 4) if error else None,
+    }
+
+
+def stage(name: str, got: bytes, expected: bytes) -> dict[str, Any]:
+    """One line of the determinism table."""
+    hashes = [hashlib.sha256(content).hexdigest() for content in (got, expected)]
+    return {"stage": name, "sha256": hashes[0], "reference": hashes[1], "equal": hashes[0] == hashes[1]}
+
+
+def _checking(run: Executor, stages: list[dict[str, Any]], first: list[dict[str, Any]]) -> Executor:
+    """Run each network twice, under `run` and as the reference, and go on with the reference's tensors."""
+
+    def both(network: IntegerNetwork, inputs: Sequence[Int8]) -> dict[str, Int8]:
+        got, expected = run(network, inputs), network.run(inputs)
+        for name, y in expected.items():
+            stages.append(stage(f"{network.name}/{name}", got[name].tobytes(), y.tobytes()))
+            if not stages[-1]["equal"] and not first:
+                index = tuple(int(i) for i in np.argwhere(got[name] != y)[0])
+                first.append(
+                    {
+                        "stage": network.name,
+                        "tensor": name,
+                        "index": list(index),
+                        "value": int(got[name][index]),
+                        "reference": int(y[index]),
+                    }
+                )
+        return expected
+
+    return both
+
+
+def _layer_counts(bundle: Bundle) -> dict[str, int]:
+    from ..export.operators import operators
+
+    try:
+        rows = [row for rows in operators(bundle).values() for row in rows]
+    except PlicError:  # a format without a table
+        return {}
+    return {"npu": 0, "gpu": 0, "cpu": len(rows), "total": len(rows)}
+
+
+def _operator_times(bundle: Bundle) -> dict[str, Any]:
+    """Per-operator times of each network, where the runtime gives them."""
+    if bundle.target not in ("executorch-xnnpack", "executorch-portable") or missing(TARGETS[bundle.target].to_run):
+        return {"operators": unavailable("this runtime has no profiler in Python; see benchmark_model for LiteRT")}
+    from ..export.executorch import ExecuTorchExecutor
+    from ..export.tflite import PIXELS_PER_CELL
+
+    run = ExecuTorchExecutor(bundle.files, "xnnpack" if bundle.target == "executorch-xnnpack" else "portable")
+    assert bundle.tile is not None
+    times = {}
+    for name, network in bundle.model.networks.items():
+        side = bundle.tile // PIXELS_PER_CELL[name]
+        inputs = [np.zeros((side, side, spec.channels), np.int8) for spec in network.inputs.values()]
+        times[name] = [{"operator": op, "median_ms": round(ms, 4)} for op, ms in run.operator_times(network, inputs, 5)]
+    return {"operators": {"available": True, "source": "ETDump", "tile": bundle.tile, "times": times}}
+
+
+def _reset_peak() -> bool:
+    """Set the kernel's record of this process's peak memory back to what is used now."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak_mb() -> float:
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return round(int(match[1]) / 1e3, 3) if match else 0.0
