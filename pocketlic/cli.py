@@ -15,19 +15,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from . import PlicError, Runtime, shipped_model
+from . import PROFILES, PlicError, Runtime, shipped_model
 from . import decode as decode_bytes
 from . import encode as encode_pixels
 from .codec import format as plic
 from .codec.codec import STRIDE
 from .codec.image import Picture, read_picture, write_atomic, write_picture
 from .export.cli import export
+from .profiling.cli import profile_app
 from .quantization.integer import ModelError, Profile
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A learned image codec."
 )
 app.command()(export)
+app.add_typer(profile_app, name="profile")
 
 PROFILE_HELP = "cpu: exact on CPU runtimes; strict: on integer NPUs too"
 
@@ -103,9 +105,7 @@ def info(file: Path, as_json: Annotated[bool, typer.Option("--json")] = False) -
             "model_id": header.model_id.hex(),
             "bytes": len(data),
             "bpp": len(data) * 8 / (header.width * header.height),
-            "z_bytes": len(content.z),
-            "y_bytes": [len(part) for part in content.y],
-            "detail_bytes": [len(part) for part in content.details],
+            "band_bytes": [len(part) for part in content.bands],
             "icc_bytes": len(content.icc),
             "exif_bytes": len(content.exif),
         }
@@ -272,6 +272,51 @@ def evaluate(
             console.width = 160  # a file takes wide tables
         print_tables(evaluation, console)
     if evaluation.off_entropy or evaluation.unequal:
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path | None, typer.Argument(help="folder of a bundle, to verify its model and files")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write all hashes there")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="run cells with this in their name; may be repeated")] = None,
+    arm64: Annotated[
+        Path | None, typer.Option(help="folder with Debian for arm64; made there, by mmdebstrap, if it is not")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="cells at a time")] = 1,
+) -> None:
+    """Decode the conformance vectors with every compiler, instruction set and runtime that can be found.
+
+    Without a bundle: the shipped models, and two of extreme values. Exit code 1: a cell differs or failed.
+    """
+    with one_line_errors("executorch"):
+        from .export.bundle import open_bundle
+        from .profiling import determinism
+        from .profiling.vectors import extreme_model
+
+        opened = open_bundle(bundle) if bundle is not None else None
+        if opened is not None:
+            models = {"bundle": opened.model}
+        else:
+            models = {name: shipped_model(name) for name in PROFILES}
+            models |= {f"extreme-{name}": extreme_model(name) for name in PROFILES}
+        console = Console()
+        table = Table("cell", "outcome", "vectors", "symbols differ", "pixels differ", "seconds", "why")
+        if not console.is_terminal:
+            console.width = 160  # a file takes wide tables
+
+        def add(result: determinism.Result) -> None:
+            counts = (result.vectors, result.symbol_mismatches, result.pixel_mismatches)
+            table.add_row(result.name, result.outcome, *map(str, counts), f"{result.seconds:.1f}", result.note)
+            if console.is_terminal:
+                console.print(f"{result.outcome:8} {result.name}", highlight=False)
+
+        matrix = determinism.verify(models, opened, arm64, tuple(only or ()), jobs, add)
+        console.print(table)
+        typer.echo(f"{matrix.ran} of {len(matrix.results)} cells ran, {matrix.bad} differ or failed")
+        if json_file is not None:
+            write_atomic(json_file, (json.dumps(matrix.to_json(), indent=1) + "\n").encode())
+    if matrix.bad or not matrix.ran:
         raise typer.Exit(1)
 
 
