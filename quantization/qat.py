@@ -34,15 +34,20 @@ WIDE = 4  # channels, those with most levels, that get a four times finer grid
 SKIP_MASS = 2e-4  # rows whose symbols are nonzero more rarely than this are not coded
 
 
+def centred(x: Tensor) -> Tensor:
+    """RGB/255 - 0.5 as (RGB - 128) / 256, whose int8 is the pixel less 128."""
+    return (x + 0.5) * (255 / 256) - 0.5
+
+
 class PixelInput(nn.Module):
-    """Wraps the analysis: RGB/255 - 0.5 becomes (RGB - 128) / 256, whose int8 is the pixel less 128."""
+    """Wraps the analysis, whose input becomes `centred`."""
 
     def __init__(self, network: FakeQuantNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network((x + 0.5) * (255 / 256) - 0.5)  # type: ignore[no-any-return]
+        return self.network(centred(x))  # type: ignore[no-any-return]
 
 
 class Planes(nn.Module):
@@ -170,7 +175,7 @@ def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6
     calls = [_calls(codec, x, q) for x, q in zip(crops, qualities, strict=True)]
     codec.synthesis = originals
     inputs = {name: [c[name] for c in calls] for name in NETWORKS}
-    inputs["analysis"] = [((x + 0.5) * (255 / 256) - 0.5,) for (x,) in inputs["analysis"]]
+    inputs["analysis"] = [(centred(x),) for (x,) in inputs["analysis"]]
     inputs["synthesis"] = [(_split(y, wide), details) for y, details in inputs["synthesis"]]
     users = {
         "analysis": dict(zip(networks["analysis"].outputs, ([codec.latent], [codec.detail]), strict=True)),
@@ -264,16 +269,18 @@ def qat(options: TrainOptions, weights: Path, rule: Rule) -> Path:
     Unless the rule is `free`, the integers of the averaged weights are written to out/model.safetensors.
     """
 
+    prepared: list[Codec] = []
+
     def build(photographs: Photographs) -> Codec:
-        return prepare(load_float(weights).to(accelerator()), rule, photographs)
+        prepared.append(prepare(load_float(weights).to(accelerator()), rule, photographs))
+        return prepared[0]
 
     # Tensor cores multiply numbers of 11 bits, which holds all of int8, and sum them in float32.
     torch.set_float32_matmul_precision("high")
     last = train(options, build)
     if rule != "free":
-        photographs = Photographs(options.data, options.crop, options.batch, options.seed)
+        codec = prepared[0].cpu()
         state = torch.load(last, map_location="cpu", weights_only=True)
-        codec = build(photographs).cpu()
         codec.load_state_dict(state["average"])
         notes = {
             "float": weights.name,
