@@ -50,7 +50,7 @@ def reference(network: IntegerNetwork, inputs: Sequence[Int8]) -> dict[str, Int8
 class Symbols:
     """What a file says about a picture whose padded size is h x w.
 
-    z: int8 [h/64, w/64, 64]; y, details: symbols int32 [h/16, w/16, 128], those of d folded 2x2.
+    z: int8 [h/64, w/64, 64]; y, details: symbols int32 [h/16, w/16, 96] and, folded 2x2, [h/16, w/16, 192].
     """
 
     z: Int8
@@ -184,17 +184,17 @@ class Codec:
         return ((wide[:, :, 0] + 2 * wide[:, :, 1] + wide[:, :, 2] + 2) >> 2).astype(np.uint8)
 
     def rows(self, z: Int8, quality: int) -> Int64:
-        """Rows of y and d that z implies, int64 [4h, 4w, 256] in 2**-16 rows, from z int8 [h, w, 64]."""
+        """Rows of y and d that z implies, int64 [4h, 4w, 288] in 2**-16 rows, from z int8 [h, w, 64]."""
         model = self.model
         acc = _multiply(z, model.row_weight) * model.row_scale + model.row_bias
         return depth_to_space(acc, 4) + interpolate(model.row_knots, quality)
 
     def latent_rows(self, rows: Int64) -> NDArray[np.uint8]:
-        """Table row of every symbol of y, uint8 [h, w, 128], from `rows`."""
+        """Table row of every symbol of y, uint8 [h, w, 96], from `rows`."""
         return self._table_row(rows[:, :, : self.latents], 0)
 
     def detail_rows(self, rows: Int64, y: NDArray[np.int32]) -> NDArray[np.uint8]:
-        """Table row of every symbol of d, uint8 [h, w, 128], from `rows` and the symbols of y."""
+        """Table row of every symbol of d, uint8 [h, w, 192], from `rows` and the symbols of y."""
         magnitude = self.model.magnitude[np.minimum(np.abs(y), 127)]
         more = _multiply(magnitude, self.model.detail_row_weight) * self.model.detail_row_scale
         return self._table_row(rows[:, :, self.latents :] + more, 0)
@@ -214,12 +214,12 @@ class Codec:
         return [slice(top, min(top + size, latent_rows)) for top in range(0, latent_rows, size)]
 
     def _latents(self, features: Int8) -> Int64:
-        """y int64 [h, w, 128] in 2**-8 of the grid."""
+        """y int64 [h, w, 96] in 2**-8 of the grid."""
         model = self.model
         return self._project(0, features, model.latent_weight, model.latent_bias, model.latent_shift)
 
     def _details(self, fine: Int8) -> Int64:
-        """d, folded, int64 [h, w, 128] in 2**-8 of the grid."""
+        """d, folded, int64 [h, w, 192] in 2**-8 of the grid."""
         model = self.model
         d = self._project(1, fine, model.detail_weight, model.detail_bias, model.detail_shift)
         return space_to_depth(d, 2)

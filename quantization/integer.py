@@ -317,20 +317,20 @@ class IntegerModel:
 
     profile: Profile
     networks: dict[str, IntegerNetwork]
-    latent_weight: Int8  # [128, features]: features at 1/16 -> y
-    latent_bias: NDArray[np.int32]  # [128]
-    latent_shift: Int8  # [128]; y = accumulator << shift, or rounded >> -shift, in 2**-8
-    detail_weight: Int8  # [32, features]: features at 1/8 -> d, folded to [h/16, w/16, 128] as (dy, dx, c)
-    detail_bias: NDArray[np.int32]  # [32]
-    detail_shift: Int8  # [32]
-    row_weight: Int8  # [16*256, 64]: z -> rows of y and d, channels (dy, dx, c) of a depth-to-space by 4
-    row_scale: NDArray[np.int32]  # [16*256]; accumulator * scale is in 2**-16 rows
-    row_bias: NDArray[np.int32]  # [16*256], 2**-16 rows
-    detail_row_weight: Int8  # [128, 128]: magnitudes of y's symbols -> what they add to the rows of d
-    detail_row_scale: NDArray[np.int32]  # [128]; accumulator * scale is in 2**-16 rows
+    latent_weight: Int8  # [96, features]: features at 1/16 -> y
+    latent_bias: NDArray[np.int32]  # [96]
+    latent_shift: Int8  # [96]; y = accumulator << shift, or rounded >> -shift, in 2**-8
+    detail_weight: Int8  # [48, features]: features at 1/8 -> d, folded to [h/16, w/16, 192] as (dy, dx, c)
+    detail_bias: NDArray[np.int32]  # [48]
+    detail_shift: Int8  # [48]
+    row_weight: Int8  # [16*288, 64]: z -> rows of y and d, channels (dy, dx, c) of a depth-to-space by 4
+    row_scale: NDArray[np.int32]  # [16*288]; accumulator * scale is in 2**-16 rows
+    row_bias: NDArray[np.int32]  # [16*288], 2**-16 rows
+    detail_row_weight: Int8  # [192, 96]: magnitudes of y's symbols -> what they add to the rows of d
+    detail_row_scale: NDArray[np.int32]  # [192]; accumulator * scale is in 2**-16 rows
     magnitude: Int8  # [128]: round(16 * log2(1 + i)), for the symbol i or -i; greater ones count as 127
-    step_knots: NDArray[np.int32]  # [knots, 256] log2 of the step in units of the grid, 2**-8 octaves
-    row_knots: NDArray[np.int32]  # [knots, 256] what quality adds to the row, 2**-16 rows
+    step_knots: NDArray[np.int32]  # [knots, 288] log2 of the step in units of the grid, 2**-8 octaves
+    row_knots: NDArray[np.int32]  # [knots, 288] what quality adds to the row, 2**-16 rows
     hyper_gain_knots: NDArray[np.int32]  # [knots, 64] log2 of the encoder's gain on z, 2**-8 octaves
     hyper_row_knots: NDArray[np.int32]  # [knots, 64] row that codes z, 2**-16 rows
     wide: NDArray[np.int16]  # channels whose grid is four times finer; the two bits are a plane of their own

@@ -86,7 +86,7 @@ class StepGrid(nn.Module):
 
 @torch.no_grad()
 def rescale_latents(codec: Codec, octaves: Tensor, detail_octaves: Tensor) -> None:
-    """Multiply y by 2**octaves [128] and d by 2**detail_octaves [32] everywhere they occur.
+    """Multiply y by 2**octaves [96] and d by 2**detail_octaves [48] everywhere they occur.
 
     The codec's function stays the same.
     """
@@ -268,7 +268,6 @@ def qat(options: TrainOptions, weights: Path, rule: Rule) -> Path:
 
     Unless the rule is `free`, the integers of the averaged weights are written to out/model.safetensors.
     """
-
     prepared: list[Codec] = []
 
     def build(photographs: Photographs) -> Codec:
