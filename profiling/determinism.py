@@ -193,8 +193,6 @@ class Builder:
 
     def _build(self, command: tuple[str, ...]) -> Path:
         sources = sorted(str(s) for s in SOURCES.glob("*.cpp") if s.name != "bindings.cpp")
-        if not sources:
-            raise Unavailable("the sources of the native core are not installed")
         if shutil.which(command[0]) is None:
             raise Unavailable(f"there is no {command[0]}")
         folder = Path(tempfile.mkdtemp(dir=self.folder))

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 APP = "org.pocketlic.demo"
 APP_RESULT = f"/sdcard/Android/data/{APP}/files/benchmark.json"
 APP_WAIT_S = 600.0
+SOURCES = Path(__file__).resolve().parents[1] / "codec" / "native"
 CROSS_COMPILERS = {"arm64-v8a": "aarch64-linux-gnu-g++", "armeabi-v7a": "arm-linux-gnueabihf-g++", "x86_64": "g++"}
 
 
@@ -50,28 +51,25 @@ class Tools:
 
 
 def build_plic(abi: str, folder: Path) -> Path:
-    """Build the static program `plic` for an Android ABI from this clone, in `folder`, and return its path.
+    """Build the static program `plic` for an Android ABI in `folder`, and return its path.
 
-    Raises DeviceError when there is no clone, no cross compiler or no CMake, with what to do.
+    Raises DeviceError when there is no cross compiler or it fails, with what to do.
     """
-    root = Path(__file__).resolve().parents[1]
     remedy = "name a program with --plic"
-    if not (root / "CMakeLists.txt").is_file():
-        raise DeviceError(f"the native core's source is not installed: {remedy}")
     compiler = CROSS_COMPILERS.get(abi)
     if compiler is None:
         raise DeviceError(f"no compiler is known for {abi}: {remedy}")
-    configure = ["cmake", "-S", str(root), "-B", str(folder), "-DPOCKETLIC_STATIC=ON", "-DPOCKETLIC_PYTHON=OFF",
-                 "-DPOCKETLIC_TOOL=ON", "-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_CXX_COMPILER={compiler}"]  # fmt: skip
-    for command in (configure, ["cmake", "--build", str(folder), "--target", "plic_tool"]):
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            raise DeviceError(f"building the native core needs cmake: install it, or {remedy}") from None
-        if done.returncode:
-            lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-            hint = next((line.strip() for line in lines if compiler in line or "rror" in line), "cmake failed")
-            raise DeviceError(f"cannot build the native core for {abi}: {hint}; install {compiler}, or {remedy}")
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [str(path) for path in SOURCES.glob("*.cpp") if path.name != "bindings.cpp"]
+    command = [compiler, "-O2", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-static", *sources, "-o",
+               str(folder / "plic")]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise DeviceError(f"building the native core for {abi} needs {compiler}: install it, or {remedy}") from None
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if "rror" in line]
+        raise DeviceError(f"cannot build the native core for {abi}: {(lines or ['it failed'])[0]}; {remedy}")
     return folder / "plic"
 
 

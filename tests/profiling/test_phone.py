@@ -29,7 +29,7 @@ from pocketlic.profiling.phone import APP, APP_RESULT, build_plic
 from pocketlic.profiling.profile_report import read_report
 
 HERE = Path(__file__).parent / "phone"
-NEEDED = ("adb", "qemu-aarch64-static", "aarch64-linux-gnu-g++", "cmake", "unshare", "chroot")
+NEEDED = ("adb", "qemu-aarch64-static", "aarch64-linux-gnu-g++", "unshare", "chroot")
 ODPM_WATTS = 2.0
 
 missing = [name for name in NEEDED if shutil.which(name) is None]
