@@ -33,9 +33,6 @@ Pixels = NDArray[np.uint8]
 SLACK_BYTES = 64
 """Container and coder state of a file: what real bytes may exceed the estimated entropy by, beside 1 %."""
 
-LEAST_JUDGED_BYTES = 2048
-"""Files of less estimated entropy are not judged by it: container and coder state weigh about 80 bytes."""
-
 
 @dataclass(frozen=True)
 class Source:

@@ -30,7 +30,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..codec.errors import PlicError
 from ..codec.image import write_atomic
 from .codecs import (
-    LEAST_JUDGED_BYTES,
     ImageCodec,
     Pocketlic,
     Source,
@@ -217,8 +216,8 @@ class Evaluation:
 
     @property
     def judged(self) -> list[Record]:
-        """The records whose files are large enough to be compared with their estimated entropy."""
-        return [r for r in self.records if (r.entropy_bits or 0) >= 8 * LEAST_JUDGED_BYTES]
+        """The records whose files can be compared with their estimated entropy."""
+        return [r for r in self.records if r.entropy_bits is not None]
 
     @property
     def off_entropy(self) -> list[Record]:
