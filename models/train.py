@@ -45,10 +45,10 @@ class TrainOptions:
     data: Path
     out: Path
     steps: int = 100_000
-    batch: int = 8
+    batch: int = 16
     crop: int = 256
-    muon_lr: float = 0.006
-    adam_lr: float = 1e-3
+    muon_lr: float = 0.01
+    adam_lr: float = 2.5e-3
     warmup: int = 200
     decay: float = 0.6
     ema: float = 0.9995

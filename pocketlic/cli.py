@@ -167,10 +167,10 @@ def train(
         Path | None, typer.Option(help="start from float weights (.pt, .safetensors), not from noise")
     ] = None,
     steps: Steps = 100_000,
-    batch: Batch = 8,
+    batch: Batch = 16,
     crop: Crop = 256,
-    muon_lr: float = 0.006,
-    adam_lr: float = 1e-3,
+    muon_lr: float = 0.01,
+    adam_lr: float = 2.5e-3,
     decay: Decay = 0.6,
     seed: int = 0,
     threads: Threads = 0,
