@@ -134,8 +134,6 @@ def test_what_is_missing_is_said(few, models, monkeypatch, tmp_path):
     assert note("arm64 cortex-a53, LiteRT builtin") == "--arm64 names no folder"
     assert "no mmdebstrap to make it" in note("arm64 cortex-a53, LiteRT builtin", arm64=tmp_path / "none")
     assert note("big tiles") == "no vector is large enough"
-    monkeypatch.setattr(determinism, "SOURCES", tmp_path)
-    assert note("gcc -O2, portable") == "the sources of the native core are not installed"
 
 
 def test_command(few, make, tmp_path):
