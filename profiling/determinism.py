@@ -45,6 +45,7 @@ EMULATED = Path(__file__).resolve().with_name("emulated.py")
 LITERT_KERNELS: tuple[Kernels, ...] = ("xnnpack", "builtin", "reference")
 ARM_CPUS = {"cortex-a53": ("0xd03", ""), "cortex-a76": ("0xd0b", " asimdhp fphp atomics asimdrdm lrcpc dcpop asimddp")}
 SECONDS = 1800  # that one process may take
+_LOWERING = Lock()  # torch lowers one network at a time
 
 Hashes = dict[str, tuple[str, str]]
 """Name of a vector -> SHA-256 of its symbols and of its pixels, hexadecimal; empty where there are none."""
@@ -289,7 +290,8 @@ def _by_target(name: TargetName) -> Run:
             raise Unavailable(str(error)) from None
         tile = least_tile(model)
         try:
-            made = target.build(model, tile)
+            with _LOWERING:
+                made = target.build(model, tile)
         except ExportError as error:
             raise Unsuited(str(error)) from None
         files = {network: made[f"{network}{target.suffix}"] for network in model.networks}
@@ -542,7 +544,7 @@ def _result(cell: Cell, subjects: Sequence[Subject]) -> Result:
             result.outcome, result.note = "not run", result.note or "no vector is large enough"
     except Unavailable as error:
         result.outcome, result.note = "not run", str(error)
-    except (Failed, ExportError, PlicError, OSError, MemoryError) as error:
-        result.outcome, result.note = "failed", str(error) or type(error).__name__
+    except Exception as error:  # runtimes fail in ways of their own; the other cells count all the same
+        result.outcome, result.note = "failed", (str(error) or type(error).__name__).splitlines()[0]
     result.seconds = round(time.perf_counter() - start, 2)
     return result
