@@ -142,8 +142,8 @@ class Context(nn.Module):
 class Render(nn.Module):
     """Residual block at 1/4 whose hidden layer gets the body's features added.
 
-    Its depthwise convolution is all that crosses the borders of the blocks of 16x16 and 8x8 pixels that latents
-    and details are drawn on: 7 % of the rate at equal quality.
+    Its depthwise convolution mixes pixels across the borders of the blocks of 16x16 and 8x8 that latents and
+    details are drawn on: 7 % of the rate at equal quality.
     """
 
     def __init__(self, channels: int, body: int) -> None:
