@@ -1,0 +1,6 @@
+"""The float networks, their entropy model and their training."""
+
+from typing import Literal
+
+Tune = Literal["psnr", "visual"]
+"""What weights are trained for: the squared error of RGB, or the eye (`train.visual_distortion`)."""

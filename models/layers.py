@@ -8,6 +8,9 @@ width]; depth and space change places in TFLite's channel order (dy, dx, c), not
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -102,20 +105,39 @@ class _Relu(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         y = x.clamp_min(0)
         ctx.save_for_backward(y)
+        ctx.leak = _leak.get()
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        return torch.where(y > 0, grad, grad.clamp_max(0) * 0.1)
+        if ctx.leak is None:
+            return grad.masked_fill(y <= 0, 0)
+        return torch.where(y > 0, grad, grad.clamp_max(0) * ctx.leak)
+
+
+_leak: ContextVar[Tensor | None] = ContextVar("leak", default=None)
+
+
+@contextmanager
+def leaky_gradient(leak: Tensor) -> Iterator[None]:
+    """While entered, ReLUs pass this part (a scalar tensor, read at each backward pass) of a gradient that
+    would switch an off unit on.
+
+    With the plain gradient every hidden unit of the analysis went dead within a few thousand steps, for good:
+    while the steps are large a unit is noise to those behind it, and switching it off is the quickest remedy.
+    But the leak is not the gradient of what is computed: when the steps are small, the loss is 1.5 % lower
+    without it.
+    """
+    token = _leak.set(leak)
+    try:
+        yield
+    finally:
+        _leak.reset(token)
 
 
 def relu(x: Tensor) -> Tensor:
-    """ReLU whose off side passes a tenth of a gradient that would switch it on.
-
-    With the plain one every hidden unit of the analysis went dead within a few thousand steps, for good: while
-    the steps are large a unit is noise to those behind it, and switching it off is the quickest remedy.
-    """
+    """max(x, 0)"""
     return _Relu.apply(x)  # type: ignore[no-any-return,no-untyped-call]
 
 

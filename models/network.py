@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .entropy import gaussian_bits, row_from_log2_scale
+from .entropy import row_from_log2_scale, symbol_bits
 from .layers import Add, DepthToSpace, Depthwise, Pointwise, SpaceToDepth, Upsample, clamp_ste, round_ste
 
 LATENTS = 96
@@ -293,7 +293,7 @@ class Codec(nn.Module):
 
     def _bits(self, symbol: Tensor, rounded: Tensor, row: Tensor) -> Tensor:
         """Bits per picture: of the rounded symbols, or in training with uniform noise for the rounding."""
-        return gaussian_bits(_perturb(symbol) if self.training else rounded, row).sum((1, 2, 3))
+        return symbol_bits(_perturb(symbol) if self.training else rounded, row).sum((1, 2, 3))
 
 
 def _split(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,10 +32,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
+from . import Tune
 from .data import Photographs, list_photographs
+from .layers import leaky_gradient
 from .network import Codec, Coded, pad_to_stride, rate_weight
 
 LOG_EVERY = 50
+YCBCR = [[0.2126, 0.7152, 0.0722], [-0.1146, -0.3854, 0.5], [0.5, -0.4542, -0.0458]]  # BT.709
+# Both make as much of a typical crop as RGB's squared error.
+YCBCR_WEIGHT, MS_SSIM_WEIGHT = 1.5, 1500.0
 
 
 @dataclass
@@ -52,6 +57,8 @@ class TrainOptions:
     warmup: int = 200
     decay: float = 0.6
     ema: float = 0.9995
+    relu_leak: float = 0.1  # before the decay; see layers.leaky_gradient
+    tune: Tune = "psnr"
     seed: int = 0
     threads: int = 0
     bf16: bool = True
@@ -66,17 +73,36 @@ def learning_rate_factor(step: int, options: TrainOptions) -> float:
     return min(1.0, (step + 1) / options.warmup, left / max(1.0, options.decay * options.steps))
 
 
-def rate_distortion(coded: Coded, image: Tensor, quality: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(loss, bpp, mean squared error in 8-bit steps), the loss a scalar and the others [B].
+def visual_distortion(a: Tensor, b: Tensor) -> Tensor:
+    """Distortion [B] between RGB [B, 3, H, W] in 0..1, H and W over 160, in 8-bit squared steps.
 
-    bpp + weight * MSE grows with the square root of the weight; dividing by it gives every quality an equal
-    say in relative terms, which is what a BD-rate measures.
+    Half is the squared error in YCbCr (BT.709), weighted 6:1:1, half the luma's MS-SSIM (Wang, Simoncelli,
+    Bovik 2003): the seven metrics of JPEG AI's test conditions look at luma and structure.
+    """
+    from pytorch_msssim import ms_ssim  # type: ignore[import-untyped]
+
+    matrix = torch.tensor(YCBCR, device=a.device)
+    planes = [torch.einsum("oc,bchw->bohw", matrix, x) for x in (a, b)]
+    error = (planes[0] - planes[1]).square().mean((2, 3)) * 255.0**2
+    weights = torch.tensor([6.0, 1.0, 1.0], device=a.device) / 8
+    similarity: Tensor = ms_ssim(planes[0][:, :1], planes[1][:, :1], data_range=1.0, size_average=False)
+    return 0.5 * YCBCR_WEIGHT * (error @ weights) + 0.5 * MS_SSIM_WEIGHT * (1 - similarity)
+
+
+def rate_distortion(coded: Coded, image: Tensor, quality: Tensor, tune: Tune = "psnr") -> tuple[Tensor, Tensor, Tensor]:
+    """(loss, bpp, distortion in 8-bit squared steps), the loss a scalar and the others [B].
+
+    bpp + weight * distortion grows with the square root of the weight; dividing by it gives every quality an
+    equal say in relative terms, which is what a BD-rate measures.
     """
     bpp = (coded.latent_bits + coded.hyper_bits) / (image.shape[2] * image.shape[3])
-    error = (coded.reconstruction - image).permute(0, 2, 3, 1).flatten(1)
-    mse = (error * error).mean(1) * 255.0**2
+    if tune == "visual":
+        distortion = visual_distortion(coded.reconstruction, image)
+    else:
+        error = (coded.reconstruction - image).permute(0, 2, 3, 1).flatten(1)
+        distortion = (error * error).mean(1) * 255.0**2
     weight = rate_weight(quality)
-    return ((bpp + weight * mse) * (0.013 / weight).sqrt()).mean(), bpp, mse
+    return ((bpp + weight * distortion) * (0.013 / weight).sqrt()).mean(), bpp, distortion
 
 
 @torch.no_grad()
@@ -167,13 +193,13 @@ class Step:
         self.codec, self.parallel, self.average = codec, parallel, average
         self.optimizers, self.options = optimizers, options
         self.device = next(codec.parameters()).device
-        self.sums = torch.zeros(3, device=self.device)  # of loss, bpp and mean squared error
+        self.sums = torch.zeros(3, device=self.device)  # of loss, bpp and distortion
         # Inputs: the graph reads them where they are.
         side = options.crop
         self.image = torch.zeros(options.batch, 3, side, side, dtype=torch.uint8, device=self.device)
         self.image = self.image.contiguous(memory_format=torch.channels_last)
-        # The qualities, the learning rate's factor, the rate of the average.
-        self.numbers = torch.zeros(options.batch + 2, device=self.device)
+        # The qualities, the learning rate's factor, the rate of the average, the ReLUs' leak.
+        self.numbers = torch.zeros(options.batch + 3, device=self.device)
         self.capture = self.device.type == "cuda" and parallel is codec
         self.graph: torch.cuda.CUDAGraph | None = None
         self.runs = 0
@@ -186,7 +212,8 @@ class Step:
         spread = (torch.randperm(options.batch) + torch.rand(options.batch)) * (100.0 / options.batch)
         self.image.copy_(image, non_blocking=True)
         average_rate = 1 - min(options.ema, (step + 1) / (step + 10))
-        numbers = torch.cat([spread, torch.tensor([learning_rate_factor(step, options), average_rate])])
+        leak = options.relu_leak * (step < round(options.steps * (1 - options.decay)))
+        numbers = torch.cat([spread, torch.tensor([learning_rate_factor(step, options), average_rate, leak])])
         self.numbers.copy_(numbers.pin_memory() if self.capture else numbers, non_blocking=True)
         if self.graph is not None:
             self.graph.replay()
@@ -209,10 +236,11 @@ class Step:
 
     def _run(self) -> None:
         image = self.image.float() / 255.0
-        quality, (factor, average_rate) = self.numbers[:-2], self.numbers[-2:]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16, cache_enabled=False):
+        quality, (factor, average_rate, leak) = self.numbers[:-3], self.numbers[-3:]
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16, cache_enabled=False)
+        with autocast, leaky_gradient(leak):
             coded = self.parallel(image, quality)
-        loss, bpp, mse = rate_distortion(coded, image, quality)
+        loss, bpp, distortion = rate_distortion(coded, image, quality, self.options.tune)
         self.codec.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.codec.parameters(), 5.0)
@@ -223,7 +251,7 @@ class Step:
         self.optimizers.step(factor * finite)
         with torch.no_grad():
             _move_towards(list(self.average.parameters()), list(self.codec.parameters()), average_rate)
-            self.sums += torch.stack([loss.detach(), bpp.mean(), mse.mean()])
+            self.sums += torch.stack([loss.detach(), bpp.mean(), distortion.mean()])
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -349,7 +377,7 @@ def _train(
     ):
         table = csv.writer(log)
         if fresh:
-            table.writerow(["step", "loss", "bpp", "mse", "lr_factor", "steps_per_second"])
+            table.writerow(["step", "loss", "bpp", "distortion", "lr_factor", "steps_per_second"])
         task = bar.add_task("training", total=options.steps, completed=start)
         saved = checked = marked = time.monotonic()
         steps = range(start, options.steps)
@@ -367,7 +395,7 @@ def _train(
                 log.flush()
                 bar.update(task, description=f"loss {means[0]:.3f}  {speed:.1f} steps/s")
                 if writer:
-                    for name, value in zip(("loss", "bpp", "mse"), means, strict=True):
+                    for name, value in zip(("loss", "bpp", "distortion"), means, strict=True):
                         writer.add_scalar(name, value, done)
             if done == round(options.steps * (1 - options.decay)):
                 save(options.out / "stable.pt", done)

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from pocketlic.models.layers import DepthToSpace, Depthwise, SpaceToDepth, Upsample, clamp_ste, round_ste
+from pocketlic.models.layers import (
+    DepthToSpace,
+    Depthwise,
+    SpaceToDepth,
+    Upsample,
+    clamp_ste,
+    leaky_gradient,
+    relu,
+    round_ste,
+)
 from pocketlic.quantization import integer
 
 torch.set_num_threads(1)
@@ -61,3 +70,23 @@ def test_rounding_passes_gradients_on_and_clamping_blocks_those_that_lead_outsid
     # A step goes against the gradient: out of the bounds is stopped, back in is not.
     y.backward(torch.tensor([5.0, 1.0, -1.0, 1.0, -1.0]))
     assert x.grad.tolist() == [5, 0, -1, 1, 0]
+
+
+def test_the_leak_lets_only_gradients_pass_that_would_switch_a_unit_on():
+    x = torch.tensor([2.0, -1.0, -1.0, 0.0], requires_grad=True)
+    gradient = torch.tensor([3.0, 4.0, -5.0, -6.0])
+    y = relu(x)
+    assert y.tolist() == [2, 0, 0, 0]
+    y.backward(gradient)
+    assert x.grad.tolist() == [3, 0, 0, 0]
+    x.grad = None
+    leak = torch.tensor(0.5)
+    with leaky_gradient(leak):
+        y = relu(x)
+    leak.fill_(0.1)  # what holds when the gradients are computed
+    assert y.tolist() == [2, 0, 0, 0]
+    y.backward(gradient)
+    assert x.grad.tolist() == pytest.approx([3, 0, -0.5, -0.6])
+    x.grad = None
+    relu(x).backward(gradient)  # left: the plain gradient again
+    assert x.grad.tolist() == [3, 0, 0, 0]

@@ -1,5 +1,6 @@
 """Training: data that depends on the step's number alone, exact resume, several processes, its files."""
 
+import copy
 import csv
 import os
 import shutil
@@ -17,7 +18,16 @@ from PIL import Image
 
 from pocketlic.models.data import Photographs, list_photographs
 from pocketlic.models.network import Codec, Coded, rate_weight
-from pocketlic.models.train import TrainOptions, check, learning_rate_factor, rate_distortion, train
+from pocketlic.models.train import (
+    Optimizers,
+    Step,
+    TrainOptions,
+    check,
+    learning_rate_factor,
+    rate_distortion,
+    train,
+    visual_distortion,
+)
 
 torch.set_num_threads(1)
 
@@ -109,6 +119,45 @@ def test_loss_is_rate_and_distortion():
     assert mse.tolist() == pytest.approx([4, 4])
     weight = rate_weight(quality)
     assert loss == pytest.approx(float(((bpp + weight * mse) * (0.013 / weight) ** 0.5).mean()))
+
+
+def test_the_visual_distortion_looks_at_luma_and_structure(picture):
+    image = torch.from_numpy(picture(192, 192).copy()).permute(2, 0, 1)[None].float() / 255
+    assert visual_distortion(image, image).item() == pytest.approx(0, abs=1e-3)
+    # The same squared error in RGB: in all alike, or turning the hue at equal luma.
+    grey, hue = torch.ones(3, 1, 1), torch.tensor([0.7152, -0.2126, 0.0])[:, None, None]
+    hue *= (grey.square().sum() / hue.square().sum()).sqrt()
+    luma_error, hue_error = (visual_distortion(image + 0.02 * shift, image).item() for shift in (grey, hue))
+    assert hue_error < 0.5 * luma_error
+    # The same squared error: in noise, which covers the structure, or in brightness.
+    noise = torch.randn(image.shape[2:], generator=torch.Generator().manual_seed(0)).expand(1, 3, -1, -1)
+    noise_error = visual_distortion(image + 0.02 * noise, image).item()
+    assert noise_error > 1.1 * luma_error
+    coded = Coded(image + 0.02, torch.zeros(1), torch.zeros(1))
+    distortion = rate_distortion(coded, image, torch.tensor([50.0]), "visual")[2]
+    assert distortion.item() == pytest.approx(luma_error)
+
+
+def test_the_leak_of_the_relus_ends_where_the_decay_begins(photo_folder, tmp_path):
+    """Two runs that differ in the leak alone: equal from the step on where it is off, as they begin there."""
+    options = TrainOptions(
+        photo_folder, tmp_path, steps=6, batch=2, crop=64, decay=0.5, warmup=2, threads=1, bf16=False
+    )
+    image = Photographs(photo_folder, 64, 2)(0)
+
+    def gradient(leak, step):
+        torch.manual_seed(0)
+        codec = Codec()
+        with torch.no_grad():
+            codec.analysis.fine.expand.bias.fill_(-0.2)  # units to be switched on
+            codec.analysis.fine.project.weight.normal_()
+        chosen = replace(options, relu_leak=leak)
+        run = Step(codec, codec, copy.deepcopy(codec), Optimizers(codec, chosen), chosen)
+        run(step, 0, image)
+        return codec.analysis.fine.expand.weight.grad.clone()
+
+    assert not torch.equal(gradient(0.1, 2), gradient(0.0, 2))
+    assert torch.equal(gradient(0.1, 3), gradient(0.0, 3))
 
 
 def test_resuming_is_exact(options):
