@@ -66,6 +66,38 @@ class Symbols:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Latents:
+    """What an encoder quantizes; shapes as in `Symbols`.
+
+    z: int8. y, details: int64 in 2**-8 of the unit of each channel's grid, within the grid.
+    """
+
+    z: Int8
+    y: Int64
+    details: Int64
+
+
+Rounding = Callable[[slice, Int64, Int64, NDArray[np.uint8]], Int64]
+"""(channels, distance, step, rows) -> symbols int64 [h, w, C].
+
+channels: those of y, or of d, which come behind. distance [h, w, C]: of the latent from its mean, in 2**-8 of the
+step's unit. step: [h, w, C] or [C]. rows: uint8 [h, w, C].
+"""
+
+
+def nearest(channels: slice, distance: Int64, step: Int64, rows: NDArray[np.uint8]) -> Int64:
+    """The `Rounding` that errs least: distance / step, rounded half up."""
+    return np.asarray((2 * distance + (step << 8)) // (step << 9))
+
+
+def pad(rgb: NDArray[np.uint8]) -> Int8:
+    """Pixels [H, W, 3] less 128, int8, the last row and column repeated until both sides are multiples of 64."""
+    height, width = rgb.shape[:2]
+    padded = np.pad(rgb, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), mode="edge")
+    return (padded ^ np.uint8(128)).view(np.int8)
+
+
 def interpolate(knots: NDArray[np.int32], quality: int) -> Int64:
     """Values [C] of a knot table [K, C] at a quality in hundredths, 0..10000, in integers, rounding down."""
     spacing = 10000 // (len(knots) - 1)
@@ -86,30 +118,58 @@ class Codec:
         self.fine_bits = np.zeros(self.latents, np.int64)
         self.fine_bits[model.wide] = 2
 
-    def encode(self, pixels: NDArray[np.uint8], quality: float, icc: bytes = b"", exif: bytes = b"") -> bytes:
-        """`.plic` bytes of uint8 [H, W, 3] RGB or [H, W] grey at quality 0..100. PlicError on other input."""
+    def encode(
+        self,
+        pixels: NDArray[np.uint8],
+        quality: float,
+        icc: bytes = b"",
+        exif: bytes = b"",
+        effort: int = 0,
+        progress: Callable[[float], None] | None = None,
+    ) -> bytes:
+        """`.plic` bytes of uint8 [H, W, 3] RGB or [H, W] grey at quality 0..100. PlicError on other input.
+
+        effort: 0 to 9, see `effort`; above 2, ImportError when torch is missing, and progress is told the part of the
+        work that is done.
+        """
         if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
             raise PlicError(f"a picture is uint8 [H, W, 3] or [H, W], not {pixels.dtype} {list(pixels.shape)}")
         if not 0 <= quality <= 100:
             raise PlicError(f"quality {quality:g} is outside 0 to 100")
+        if effort not in range(10):
+            raise PlicError(f"effort {effort} is not one of 0 to 9")
         grey = pixels.ndim == 2
         height, width = pixels.shape[:2]
         header = plic.Header(width, height, grey, round(quality * 100), self.model_id)
         rgb = np.repeat(pixels[:, :, None], 3, 2) if grey else pixels
-        return self.write_symbols(self.analyse(rgb, header.quality_hundredths), header, icc, exif)
+        if effort == 0:
+            symbols = self.analyse(rgb, header.quality_hundredths)
+        else:
+            from .effort import search  # which builds on this module
+
+            symbols = search(self, rgb, header.quality_hundredths, effort, progress)
+        return self.write_symbols(symbols, header, icc, exif)
 
     def write_symbols(self, symbols: Symbols, header: plic.Header, icc: bytes = b"", exif: bytes = b"") -> bytes:
         """`.plic` bytes of symbols, which must fit the header; ValueError if a skipped one is not 0."""
-        rows = self.rows(symbols.z, header.quality_hundredths)
-        y_rows, detail_rows = self.latent_rows(rows), self.detail_rows(rows, symbols.y)
+        z, y, details = self.coded(symbols, header.quality_hundredths)
         streams: list[bytes] = []
         for b in self._bands(symbols.y.shape[0]):
-            parts = [(symbols.y[b], y_rows[b]), (symbols.details[b], detail_rows[b])]
+            parts = [(values[b], rows[b]) for values, rows in (y, details)]
             if not streams:
-                parts.insert(0, (symbols.z.astype(np.int32), self._z_rows(symbols.z.shape, header)))
+                parts.insert(0, z)
             values, indices = (np.concatenate([part[i].ravel() for part in parts]) for i in (0, 1))
             streams.append(self.coder.encode(values, indices))
         return plic.write(plic.PlicFile(header, tuple(streams), icc, exif))
+
+    def coded(self, symbols: Symbols, quality: int) -> list[tuple[NDArray[np.int32], NDArray[np.uint8]]]:
+        """(symbols, their table rows) of z, y and d, in the shapes of `Symbols`; quality in hundredths."""
+        rows = self.rows(symbols.z, quality)
+        return [
+            (symbols.z.astype(np.int32), self._z_rows(symbols.z.shape, quality)),
+            (symbols.y, self.latent_rows(rows)),
+            (symbols.details, self.detail_rows(rows, symbols.y)),
+        ]
 
     def decode(self, data: bytes, max_pixels: int = plic.DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
         """uint8 [H, W, 3] or [H, W] of `.plic` bytes; FormatError if damaged or of another model."""
@@ -127,7 +187,7 @@ class Codec:
         shape = (h, w, self.model.row_weight.shape[1])
         try:
             streams = [self.coder.reader(band) for band in file.bands]
-            z = _read(streams[0], self._z_rows(shape, header))
+            z = _read(streams[0], self._z_rows(shape, header.quality_hundredths))
             if z.min() < -128 or z.max() > 127:
                 raise ValueError("z outside int8")
             z8 = z.astype(np.int8)
@@ -142,39 +202,50 @@ class Codec:
         return Symbols(z8, np.concatenate(y), np.concatenate(details))
 
     def analyse(self, rgb: NDArray[np.uint8], quality: int) -> Symbols:
-        """The symbols that encode uint8 [H, W, 3] at a quality in hundredths."""
+        """The symbols nearest to what uint8 [H, W, 3] is transformed to, at a quality in hundredths."""
+        return self.quantize(self.transform(rgb, quality), quality, nearest)
+
+    def transform(self, rgb: NDArray[np.uint8], quality: int) -> Latents:
+        """What uint8 [H, W, 3] becomes before quantization, at a quality in hundredths."""
         networks = self.model.networks
-        height, width = rgb.shape[:2]
-        padded = np.pad(rgb, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), mode="edge")
-        tensors = self.run(networks["analysis"], [_to_int8(padded)])
+        tensors = self.run(networks["analysis"], [pad(rgb)])
         features, fine = (tensors[name] for name in networks["analysis"].outputs)
         y, details = self._latents(features), self._details(fine)
         grids = [np.clip(rounding_shift(t, 8), -128, 127).astype(np.int8) for t in (y, details)]
         (hyper,) = self.run(networks["hyper_analysis"], grids).values()
-        z = self._hyper_gain(hyper, quality)
+        # y is in 2**-8 of the coarse grid: bring it to the channel's own.
+        return self.bounded(self._hyper_gain(hyper, quality), y << self.fine_bits, details)
 
-        context, mean, step = self._hyper_synthesis(z, quality)
+    def bounded(self, z: Int8, y: Int64, details: Int64) -> Latents:
+        """Latents within what the grids hold."""
+        bound = np.int64(128) << (8 + self.fine_bits)
+        return Latents(z, np.clip(y, -bound, bound - 1), np.clip(details, -128 << 8, (128 << 8) - 1))
+
+    def quantize(self, latents: Latents, quality: int, rounding: Rounding) -> Symbols:
+        """Symbols of latents at a quality in hundredths; those in rows that are not coded are 0."""
+        z, skip = latents.z, self.model.skip
+        context, mean, step = self.hyper_synthesis(z, quality)
         all_rows = self.rows(z, quality)
         rows = self.latent_rows(all_rows)
-        anchor = anchor_mask(*y.shape)
-        symbols = np.where(anchor, self._quantize(y, mean, step, rows), 0)
-        anchors = np.where(anchor, mean + symbols * step, 0)
-        mean = np.where(anchor, mean, self._context(context, anchors))
-        symbols = np.where(anchor, symbols, self._quantize(y, mean, step, rows)).astype(np.int32)
+        anchor = anchor_mask(*latents.y.shape)
+        channels = slice(0, self.latents)
+        symbols = np.where(rows < skip, 0, rounding(channels, latents.y - (mean << 8), step, rows))
+        mean = np.where(anchor, mean, self._context(context, np.where(anchor, mean + symbols * step, 0)))
+        others = np.where(rows < skip, 0, rounding(channels, latents.y - (mean << 8), step, rows))
+        symbols = np.where(anchor, symbols, others).astype(np.int32)
 
-        bounded = np.clip(details, -128 << 8, (128 << 8) - 1)
-        detail_symbols = _divide(bounded, self._detail_step(quality))
-        skipped = self.detail_rows(all_rows, symbols) < self.model.skip
-        return Symbols(z, symbols, np.where(skipped, 0, detail_symbols).astype(np.int32))
+        rows = self.detail_rows(all_rows, symbols)
+        details = rounding(slice(self.latents, None), latents.details, self.detail_step(quality), rows)
+        return Symbols(z, symbols, np.where(rows < skip, 0, details).astype(np.int32))
 
     def synthesise(self, symbols: Symbols, header: plic.Header) -> NDArray[np.uint8]:
         """Pixels of decoded symbols."""
-        context, mean, step = self._hyper_synthesis(symbols.z, header.quality_hundredths)
+        context, mean, step = self.hyper_synthesis(symbols.z, header.quality_hundredths)
         anchor = anchor_mask(*symbols.y.shape)
         anchors = np.where(anchor, mean + symbols.y * step, 0)
         mean = np.where(anchor, mean, self._context(context, anchors))
         planes = self._planes(mean + symbols.y * step)
-        details = np.clip(symbols.details * self._detail_step(header.quality_hundredths), -128, 127)
+        details = np.clip(symbols.details * self.detail_step(header.quality_hundredths), -128, 127)
         inputs = [planes, details.astype(np.int8)]
         (pixels,) = self.run(self.model.networks["synthesis"], inputs).values()
         rgb = _to_uint8(pixels)[: header.height, : header.width]
@@ -199,8 +270,8 @@ class Codec:
         more = _multiply(magnitude, self.model.detail_row_weight) * self.model.detail_row_scale
         return self._table_row(rows[:, :, self.latents :] + more, 0)
 
-    def _z_rows(self, shape: tuple[int, ...], header: plic.Header) -> NDArray[np.uint8]:
-        fixed = interpolate(self.model.hyper_row_knots, header.quality_hundredths)
+    def _z_rows(self, shape: tuple[int, ...], quality: int) -> NDArray[np.uint8]:
+        fixed = interpolate(self.model.hyper_row_knots, quality)
         # z is never skipped, whatever its row.
         return np.broadcast_to(self._table_row(fixed, self.model.skip), shape)
 
@@ -237,8 +308,8 @@ class Codec:
         product = hyper.astype(np.int64) * mantissa
         return np.clip(rounding_shift(product, np.clip(shift, 1, 40)), -128, 127).astype(np.int8)
 
-    def _hyper_synthesis(self, z: Int8, quality: int) -> tuple[Int8, Int64, Int64]:
-        """(context features, mean0, step), the last two in units of each channel's grid."""
+    def hyper_synthesis(self, z: Int8, quality: int) -> tuple[Int8, Int64, Int64]:
+        """(context features, mean0, step), [4h, 4w, 96], of z [h, w, 64]; the last two in units of each grid."""
         network = self.model.networks["hyper_synthesis"]
         tensors = self.run(network, [z])
         context, mean, log2_step = (tensors[name] for name in network.outputs)
@@ -246,7 +317,8 @@ class Codec:
         step = self._step(interpolate(self.model.step_knots, quality)[: self.latents] + 8 * finer)
         return context, mean.astype(np.int64) << self.fine_bits, step
 
-    def _detail_step(self, quality: int) -> Int64:
+    def detail_step(self, quality: int) -> Int64:
+        """Steps of d, int64 [192], in units of the grid."""
         return self._step(interpolate(self.model.step_knots, quality)[self.latents :])
 
     def _step(self, log2_step: Int64) -> Int64:
@@ -268,13 +340,6 @@ class Codec:
         fine = np.clip(y_hat[:, :, wide] - 4 * coarse[:, :, wide].astype(np.int64), -128, 127)
         return np.concatenate([coarse, fine.astype(np.int8)], 2)
 
-    def _quantize(self, y: Int64, mean: Int64, step: Int64, rows: NDArray[np.uint8]) -> Int64:
-        """round((y - mean) / step), half up, within what the grid holds; 0 in rows that are not coded."""
-        bound = np.int64(128) << (8 + self.fine_bits)
-        # y is in 2**-8 of the coarse grid: bring it to the channel's own.
-        distance = np.clip(y << self.fine_bits, -bound, bound - 1) - (mean << 8)
-        return np.where(rows < self.model.skip, 0, _divide(distance, step))
-
 
 def _read(stream: SymbolReader | rans.SymbolReader, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
     """The next symbols of a stream, in the shape of their rows."""
@@ -295,15 +360,6 @@ def _multiply(x: NDArray[Any], weight: Int8) -> Int64:
     # Integers far below 2**53: float64 is exact, and fast.
     product = x.reshape(-1, x.shape[2]).astype(np.float64) @ weight.T.astype(np.float64)
     return np.asarray(product.astype(np.int64).reshape(*x.shape[:2], -1))
-
-
-def _divide(distance: Int64, step: Int64) -> Int64:
-    """distance / step, rounded half up, where the distance is in 2**-8 of the step's unit."""
-    return np.asarray((2 * distance + (step << 8)) // (step << 9))
-
-
-def _to_int8(pixels: NDArray[np.uint8]) -> Int8:
-    return (pixels ^ np.uint8(128)).view(np.int8)
 
 
 def _to_uint8(values: Int8) -> NDArray[np.uint8]:

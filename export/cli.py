@@ -13,7 +13,9 @@ from rich.table import Table
 
 from ..codec.errors import PlicError
 from ..codec.image import read_picture
+from ..models import Tune
 from ..quantization.integer import ModelError, Profile, load_model
+from ..quantization.shipped import shipped_path
 from .bundle import MODEL, Bundle, open_bundle, write_bundle
 from .errors import ExportError
 from .targets import DEFAULT_TILE, SAMPLES, TARGETS, TargetName, missing
@@ -33,6 +35,7 @@ def export(
     tile: Annotated[
         int | None, typer.Option(help="fixed-shape networks for tiles of N x N pixels", metavar="N")
     ] = None,
+    tune: Annotated[Tune, typer.Option(help="what the weights are trained for")] = "psnr",
     image: Annotated[Path | None, typer.Option(help="photograph for the proof; default: a sample")] = None,
     quality: Annotated[float, typer.Option(help="of the proof, 0 to 100", min=0.0, max=100.0)] = 60.0,
     out: Annotated[
@@ -55,19 +58,17 @@ def export(
         elif target == FLOAT:
             _export_float(out or Path("build/float"))
         else:
-            _export(target, profile, tile, image, quality, out or Path("build/bundle"))
+            _export(target, shipped_path(profile, tune), tile, image, quality, out or Path("build/bundle"))
     except (PlicError, ModelError) as error:
         typer.echo(f"export: {error}", err=True)
         raise typer.Exit(2) from None
 
 
-def _export(
-    target: TargetName, profile: Profile, tile: int | None, image: Path | None, quality: float, out: Path
-) -> None:
+def _export(target: TargetName, model: Path, tile: int | None, image: Path | None, quality: float, out: Path) -> None:
     pixels = read_picture(image or _sample()).pixels
     kind = TARGETS[target]
     require_tile(pixels, DEFAULT_TILE if kind.fixed and tile is None else tile)
-    bundle = write_bundle(load_model(_weights(profile)), out, tile, target)
+    bundle = write_bundle(load_model(model), out, tile, target)
     lacking = missing(kind.to_run)
     report = None if lacking else prove(bundle, pixels, quality)
     _print(bundle, report)
@@ -115,12 +116,12 @@ def _export_float(out: Path) -> None:
         from .tflite_float import write_float
     except ImportError as error:
         raise ExportError(f"this target needs the package {error.name}: pip install 'pocketlic[export]'") from None
-    for path in write_float(_weights("float"), out):
+    for path in write_float(_float_weights(), out):
         typer.echo(f"wrote {path}")
 
 
-def _weights(kind: str) -> Path:
-    name = f"pocketlic-{kind}.safetensors"
+def _float_weights() -> Path:
+    name = "pocketlic-float.safetensors"
     path = resources.files("pocketlic.models") / "weights" / name
     if not path.is_file():
         raise ExportError(f"this installation has no weights {name}")

@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import cache
-from importlib import resources
 from typing import Literal
 
 import numpy as np
@@ -19,8 +20,11 @@ from .codec._native import NativeDecoder
 from .codec.codec import Codec, reference
 from .codec.errors import FormatError, PlicError
 from .codec.format import DEFAULT_MAX_PIXELS, MODEL_ID_BYTES, read_header
+from .codec.rate_control import encode_to_bpp, encode_to_bytes
 from .export.litert import LiteRTExecutor
-from .quantization.integer import IntegerModel, ModelError, Profile, load_model
+from .models import Tune
+from .quantization.integer import ModelError, Profile
+from .quantization.shipped import MODELS, shipped_model
 
 __all__ = ["FormatError", "ModelError", "PlicError", "decode", "encode", "shipped_model"]
 
@@ -34,40 +38,55 @@ PROFILES: tuple[Profile, ...] = ("cpu", "strict")
 
 
 @cache
-def shipped_model(profile: Profile = "cpu") -> IntegerModel:
-    """The model of a profile that comes with the package. ModelError when it is missing or damaged."""
-    weights = resources.files("pocketlic.models") / f"weights/pocketlic-{profile}.safetensors"
-    with resources.as_file(weights) as path:
-        return load_model(path)
+def _native(profile: Profile, tune: Tune) -> NativeDecoder:
+    return NativeDecoder(shipped_model(profile, tune).to_bytes())
 
 
 @cache
-def _native(profile: Profile) -> NativeDecoder:
-    return NativeDecoder(shipped_model(profile).to_bytes())
-
-
-@cache
-def _codec(profile: Profile, runtime: Runtime) -> Codec:
-    model = shipped_model(profile)
+def _codec(profile: Profile, tune: Tune, runtime: Runtime) -> Codec:
+    model = shipped_model(profile, tune)
     if runtime == "native":
-        return Codec(model, lambda network, inputs: _native(profile).run(network.name, inputs))
+        return Codec(model, lambda network, inputs: _native(profile, tune).run(network.name, inputs))
     return Codec(model, reference if runtime == "reference" else LiteRTExecutor.from_model(model))
 
 
 def encode(
     image: NDArray[np.uint8],
-    quality: float = 60.0,
+    quality: float | None = None,
     *,
+    bpp: float | None = None,
+    max_bytes: int | None = None,
+    effort: int = 0,
     profile: Profile = "cpu",
+    tune: Tune = "psnr",
     runtime: Runtime = "litert",
     icc: bytes = b"",
     exif: bytes = b"",
+    progress: Callable[[float], None] | None = None,
 ) -> bytes:
-    """Encode uint8 [H, W, 3] RGB or [H, W] grey at a quality from 0 to 100; returns `.plic` bytes.
+    """Encode uint8 [H, W, 3] RGB or [H, W] grey; returns `.plic` bytes.
 
-    `icc` and `exif` are carried along as they are. Raises PlicError on any other kind of array or quality.
+    quality: 0 to 100, 60 if nothing is said. Instead of it, bpp: the file's bits per pixel, met within 1 %; or
+    max_bytes: the most that the file may have, which the highest quality found makes use of. effort: 0 to 9; each
+    level takes longer for smaller files at equal fidelity, and those above 2 need torch. icc, exif: carried along as
+    they are. tune: what the weights were trained for; decoding takes the right ones by itself. progress: told the part
+    of an encoding that is done, 0 to 1, at efforts above 2.
+
+    Raises PlicError on any other kind of array or quality, and when no quality gives the size; ModelError when the
+    profile has no such weights; ImportError without torch where it is needed.
     """
-    return _codec(profile, runtime).encode(image, quality, icc, exif)
+    if sum(choice is not None for choice in (quality, bpp, max_bytes)) > 1:
+        raise PlicError("choose one of quality, bits per pixel and greatest size")
+    codec = _codec(profile, tune, runtime)
+
+    def attempt(quality: float, effort: int) -> bytes:
+        return codec.encode(image, quality, icc, exif, effort, progress)
+
+    if bpp is not None:
+        return encode_to_bpp(attempt, effort, math.prod(image.shape[:2]), bpp)
+    if max_bytes is not None:
+        return encode_to_bytes(attempt, effort, max_bytes)
+    return attempt(60.0 if quality is None else quality, effort)
 
 
 def decode(data: bytes, *, runtime: Runtime = "litert", max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
@@ -77,9 +96,9 @@ def decode(data: bytes, *, runtime: Runtime = "litert", max_pixels: int = DEFAUL
     or claim more than `max_pixels` pixels.
     """
     wanted = read_header(data).model_id
-    for profile in PROFILES:
-        if bytes.fromhex(shipped_model(profile).model_id)[:MODEL_ID_BYTES] == wanted:
+    for profile, tune in MODELS:
+        if bytes.fromhex(shipped_model(profile, tune).model_id)[:MODEL_ID_BYTES] == wanted:
             if runtime == "native":
-                return _native(profile).decode(data, max_pixels)
-            return _codec(profile, runtime).decode(data, max_pixels)
+                return _native(profile, tune).decode(data, max_pixels)
+            return _codec(profile, tune, runtime).decode(data, max_pixels)
     raise FormatError(f"the file needs model {wanted.hex()}, which this version of Pocketlic does not have")

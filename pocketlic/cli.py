@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from . import PROFILES, PlicError, Runtime, shipped_model
@@ -22,6 +23,7 @@ from .codec import format as plic
 from .codec.codec import STRIDE
 from .codec.image import Picture, read_picture, write_atomic, write_picture
 from .export.cli import export
+from .models import Tune
 from .profiling.cli import profile_app
 from .quantization.integer import ModelError, Profile
 
@@ -31,6 +33,7 @@ app = typer.Typer(
 app.command()(export)
 app.add_typer(profile_app, name="profile")
 
+TUNE_HELP = "what weights are trained for"
 PROFILE_HELP = "cpu: exact on CPU runtimes; strict: on integer NPUs too"
 
 
@@ -61,14 +64,26 @@ def read_plic(path: Path) -> bytes:
 def encode(
     picture: Path,
     out: Path,
-    quality: Annotated[float, typer.Option(min=0.0, max=100.0)] = 60.0,
+    quality: Annotated[float | None, typer.Option(min=0.0, max=100.0, help="60 if no size is given")] = None,
+    bpp: Annotated[float | None, typer.Option(help="instead of a quality: bits per pixel, met within 1 %")] = None,
+    max_bytes: Annotated[int | None, typer.Option(help="instead of a quality: the most the file may have")] = None,
+    effort: Annotated[int, typer.Option(min=0, max=9, help="time spent on a smaller file; above 2 needs torch")] = 0,
     profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
+    tune: Annotated[Tune, typer.Option(help=TUNE_HELP)] = "psnr",
     runtime: Annotated[Runtime, typer.Option(help="what runs the networks; the result is the same")] = "litert",
 ) -> None:
     """Encode a picture file as .plic; ICC profile and EXIF are kept, EXIF orientation is applied."""
     with one_line_errors():
         source = read_picture(picture)
-        data = encode_pixels(source.pixels, quality, profile=profile, runtime=runtime, icc=source.icc, exif=source.exif)
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("encoding", total=1.0, visible=False)
+            data = encode_pixels(
+                source.pixels, quality, bpp=bpp, max_bytes=max_bytes, effort=effort, profile=profile, tune=tune,
+                runtime=runtime, icc=source.icc, exif=source.exif,
+                progress=lambda part: bar.update(task, completed=part, visible=True),
+            )  # fmt: skip
         write_atomic(out, data)
         height, width = source.pixels.shape[:2]
         typer.echo(f"{out}: {len(data)} bytes, {len(data) * 8 / (height * width):.3f} bpp")
@@ -172,6 +187,7 @@ def train(
     muon_lr: float = 0.01,
     adam_lr: float = 2.5e-3,
     decay: Decay = 0.6,
+    tune: Annotated[Tune, typer.Option(help=TUNE_HELP)] = "psnr",
     seed: int = 0,
     threads: Threads = 0,
     bf16: bool = True,
@@ -195,6 +211,7 @@ def train(
             seed=seed,
             threads=threads,
             bf16=bf16,
+            tune=tune,
             kodak=kodak,
             save_minutes=save_minutes,
         )
@@ -219,6 +236,7 @@ def qat(
     muon_lr: float = 0.002,
     adam_lr: float = 2e-4,
     decay: Decay = 0.9,
+    tune: Annotated[Tune, typer.Option(help=TUNE_HELP)] = "psnr",
     seed: int = 1,
     threads: Threads = 0,
     kodak: Kodak = None,
@@ -226,14 +244,21 @@ def qat(
 ) -> None:
     """Fine-tune float weights for integers, or resume; writes the integer model OUT/model.safetensors."""
     with one_line_errors():
+        from .codec.calibrate import calibrate, sample
+        from .export.litert import LiteRTExecutor
+        from .export.tflite import model_to_tflite
         from .models.train import TrainOptions
+        from .quantization.integer import load_model
         from .quantization.qat import qat as run
 
         options = TrainOptions(
             data, out, steps, batch, crop, muon_lr, adam_lr, decay=decay, seed=seed, threads=threads,
-            bf16=False, kodak=kodak, save_minutes=save_minutes,
+            bf16=False, relu_leak=0.0, tune=tune, kodak=kodak, save_minutes=save_minutes,
         )  # fmt: skip
         run(options, weights, profile)
+        model = load_model(out / "model.safetensors")
+        executor = LiteRTExecutor(model_to_tflite(model))
+        write_atomic(out / "model.safetensors", calibrate(model, sample(data), executor).to_bytes())
 
 
 @app.command()
@@ -242,7 +267,9 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="folder for files and results; what it has already is not redone")],
     qualities: Annotated[str, typer.Option(help="of Pocketlic, 0 to 100")] = "0,10,25,40,55,70,85,95,100",
     profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
+    tune: Annotated[str, typer.Option(help=f"{TUNE_HELP}: psnr, visual, or both with a comma")] = "psnr",
     model: Annotated[Path | None, typer.Option(help="an integer model file instead of the profile's")] = None,
+    effort: Annotated[str, typer.Option(help="of Pocketlic, 0 to 9; a curve for each")] = "0",
     verify: Annotated[bool, typer.Option("--verify", help="repeat with the NumPy reference; slow")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="processes of one thread each")] = 1,
     codecs: Annotated[str, typer.Option(help="names separated by commas, or all")] = "pocketlic",
@@ -262,7 +289,7 @@ def evaluate(
         from .profiling.rate_distortion import evaluate as run
         from .profiling.report import print_tables, write_json, write_page, write_plots
 
-        chosen = parse_codecs(codecs, qualities, profile, model, vvc)
+        chosen = parse_codecs(codecs, qualities, effort, profile, model, vvc, tune)
         evaluation = run(images, chosen, out, parse_metrics(metrics), jobs=jobs, verify=verify, anchor=anchor)
         write_json(evaluation, out / "evaluation.json")
         write_plots(evaluation, out)

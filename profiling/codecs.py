@@ -11,22 +11,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module, resources
+from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, features
 
-from ..codec._native import SymbolCoder
+from ..codec import format as plic
 from ..codec.codec import Codec, reference
+from ..codec.effort import table_bits
 from ..codec.errors import PlicError
 from ..codec.image import read_picture
 from ..export.litert import LiteRTExecutor
+from ..models import Tune
 from ..quantization.integer import IntegerModel, Profile, load_model
+from ..quantization.shipped import shipped_path
 
 Pixels = NDArray[np.uint8]
 
@@ -83,6 +87,8 @@ _CODE = (
     "codec.codec",
     "codec.format",
     "codec._native",
+    "codec.effort",
+    "codec.refine",
     "quantization.integer",
     "export.litert",
     "export.tflite",
@@ -94,9 +100,10 @@ def code_version() -> str:
     """SHA-256, hexadecimal, of the parts of this package that determine its files and pixels."""
     digest = hashlib.sha256()
     for name in _CODE:
-        file = import_module(f"pocketlic.{name}").__file__
-        assert file is not None
-        digest.update(Path(file).read_bytes())
+        spec = find_spec(f"pocketlic.{name}")
+        assert spec is not None
+        assert spec.origin is not None
+        digest.update(Path(spec.origin).read_bytes())
     return digest.hexdigest()
 
 
@@ -106,13 +113,8 @@ def _model(path: Path) -> IntegerModel:
 
 
 @cache
-def _executor(path: Path) -> LiteRTExecutor:
-    return LiteRTExecutor.from_model(_model(path), "xnnpack", threads=1)
-
-
-def shipped_path(profile: Profile) -> Path:
-    """The file of the model that comes with the package."""
-    return Path(str(resources.files("pocketlic.models") / "weights" / f"pocketlic-{profile}.safetensors"))
+def _codec(path: Path) -> Codec:
+    return Codec(_model(path), LiteRTExecutor.from_model(_model(path), "xnnpack", threads=1))
 
 
 @dataclass(frozen=True)
@@ -121,63 +123,41 @@ class Pocketlic:
 
     model: Path
     settings: tuple[float, ...] = (0, 10, 25, 40, 55, 70, 85, 95, 100)
-    name: str = "pocketlic"
+    effort: int = 0
+    tune: Tune = "psnr"
     suffix: str = ".plic"
     encodes: bool = True
 
     @property
+    def name(self) -> str:
+        """With the effort, if any is made, and what else than PSNR the weights are tuned for."""
+        tune = "" if self.tune == "psnr" else f"-{self.tune}"
+        return f"pocketlic{tune}-effort-{self.effort}" if self.effort else f"pocketlic{tune}"
+
+    @property
     def identity(self) -> str:
-        """Model and code."""
-        return f"model {_model(self.model).model_id}, code {code_version()}"
+        """Model, effort and code."""
+        return f"model {_model(self.model).model_id}, effort {self.effort}, code {code_version()}"
 
     def encode(self, source: Source, setting: float) -> bytes:
         """A `.plic` file."""
-        return self._codec().encode(source.pixels, setting)
+        return _codec(self.model).encode(source.pixels, setting, effort=self.effort)
 
     def decode(self, data: bytes) -> Pixels:
         """Pixels by LiteRT."""
-        return self._codec().decode(data)
+        return _codec(self.model).decode(data)
 
-    def entropy_bits(self, source: Source, setting: float) -> float:
-        """Bits that the symbols of a picture should take by the model's own tables."""
-        codec, meter = self._codec(), MeteringCoder(_model(self.model))
-        codec.coder = meter
-        codec.encode(source.pixels, setting)
-        return meter.bits
+    def entropy_bits(self, data: bytes) -> float:
+        """Bits that the symbols of a file should take by the model's own tables."""
+        codec, file = _codec(self.model), plic.read(data)
+        parts = codec.coded(codec.read_symbols(file), file.header.quality_hundredths)
+        return float(sum(table_bits(codec.model, symbols, rows).sum() for symbols, rows in parts))
 
     def reference(self, source: Source, setting: float) -> tuple[bytes, Pixels]:
         """The file that the NumPy reference writes, and its pixels. Takes seconds per megapixel."""
         codec = Codec(_model(self.model), reference)
-        data = codec.encode(source.pixels, setting)
+        data = codec.encode(source.pixels, setting, effort=self.effort)
         return data, codec.decode(data)
-
-    def _codec(self) -> Codec:
-        return Codec(_model(self.model), _executor(self.model))
-
-
-class MeteringCoder(SymbolCoder):
-    """Adds up the information of the symbols it encodes, in `bits`, by the frequencies of their tables."""
-
-    def __init__(self, model: IntegerModel) -> None:
-        super().__init__(model.table_radius, model.table_freq, model.skip)
-        self.bits = 0.0
-        self.skip = model.skip
-        self.radius = model.table_radius.astype(np.int64)
-        self.offset = np.concatenate([[0], np.cumsum(2 * self.radius + 2)[:-1]])
-        self.cost = 16 - np.log2(model.table_freq.astype(np.float64))
-
-    def encode(self, symbols: NDArray[np.int32], rows: NDArray[np.uint8]) -> bytes:
-        """As `SymbolCoder.encode`."""
-        coded = rows >= self.skip
-        row, value = rows[coded].astype(np.int64), symbols[coded].astype(np.int64)
-        radius = self.radius[row]
-        escaped = np.abs(value) > radius
-        index = np.where(escaped, 2 * radius + 1, value + radius)
-        self.bits += float(self.cost[self.offset[row] + index].sum())
-        # An escape names the length of the excess in 4 bits, then the excess: `native/rans.h`.
-        excess = 2 * (np.abs(value) - radius - 1) + (value < 0) + 1
-        self.bits += float((4 + np.floor(np.log2(excess[escaped]))).sum())
-        return super().encode(symbols, rows)
 
 
 def entropy_met(file_bytes: int, bits: float) -> bool:
@@ -327,20 +307,43 @@ def _plane(plane: Any) -> NDArray[np.float32]:
 
 
 def parse_codecs(
-    names: str, qualities: str, profile: Profile, model: Path | None, vvc: Path | None
+    names: str,
+    qualities: str,
+    efforts: str,
+    profile: Profile,
+    model: Path | None,
+    vvc: Path | None,
+    tunes: str = "psnr",
 ) -> list[ImageCodec]:
-    """The codecs that a command line names. PlicError for a name or a quality that does not exist."""
+    """The codecs that a command line names; `pocketlic` is one for each effort and set of weights.
+
+    PlicError for a name, a quality, an effort or a tuning that does not exist, ModelError for weights.
+    """
     try:
         settings = tuple(dict.fromkeys(float(q) for q in qualities.split(",")))
     except ValueError:
         raise PlicError(f"qualities are numbers separated by commas, not {qualities!r}") from None
     if not all(0 <= q <= 100 for q in settings):
         raise PlicError(f"qualities go from 0 to 100, unlike {qualities!r}")
-    codecs: list[ImageCodec] = [Pocketlic(model or shipped_path(profile), settings), *PILLOW_CODECS]
+    levels = dict.fromkeys(efforts.split(","))
+    if not all(re.fullmatch("[0-9]", level) for level in levels):
+        raise PlicError(f"efforts are whole numbers from 0 to 9, separated by commas, not {efforts!r}")
+    kinds = dict.fromkeys(tunes.split(","))
+    if unknown_kinds := set(kinds) - set(get_args(Tune)):
+        raise PlicError(f"weights are tuned for {' or '.join(get_args(Tune))}, not {min(unknown_kinds)!r}")
+    ours = [
+        Pocketlic(model or shipped_path(profile, cast(Tune, tune)), settings, int(level), cast(Tune, tune))
+        for tune in kinds
+        for level in levels
+    ]
+    codecs: list[ImageCodec] = [*ours, *PILLOW_CODECS]
     if vvc is not None:
         codecs.append(VvcStreams(vvc))
     known = {codec.name: codec for codec in codecs}
     wanted = list(known) if names == "all" else names.split(",")
+    if "pocketlic" in wanted:
+        at = wanted.index("pocketlic")
+        wanted[at : at + 1] = [codec.name for codec in ours]
     if vvc is not None and "vvc" not in wanted:
         wanted.append("vvc")
     unknown = [n for n in wanted if n not in known]

@@ -369,7 +369,7 @@ def _work(job: Job) -> Record:
             encode_ms if codec.encodes else None, decode_ms,
         )  # fmt: skip
         if isinstance(codec, Pocketlic):
-            record.entropy_bits = codec.entropy_bits(source, job.setting)
+            record.entropy_bits = codec.entropy_bits(data)
     else:
         data = (job.out / record.file).read_bytes()
         decoded = codec.decode(data)

@@ -138,7 +138,7 @@ def write_plots(evaluation: Evaluation, out: Path) -> list[Path]:
         figure = Figure(figsize=(9, 6), layout="constrained")
         axes = figure.add_subplot(xscale="log", xlabel="bits per pixel", ylabel=LABELS[metric])
         for codec, means in evaluation.means.items():
-            own = codec == "pocketlic"
+            own = codec.startswith("pocketlic")
             points = [(m.bpp, m.metrics[metric]) for m in means]
             axes.plot(*zip(*points, strict=True), marker="o", ms=4, lw=2.5 if own else 1.3, label=codec)
         published = PUBLISHED if metric == "rgb_psnr" and evaluation.published_comparable else {}

@@ -10,6 +10,7 @@ import pytest
 
 import pocketlic
 from pocketlic.codec import format as plic
+from pocketlic.quantization.shipped import MODELS
 
 
 def test_the_example_in_the_docstring_is_true():
@@ -17,22 +18,28 @@ def test_the_example_in_the_docstring_is_true():
     assert doctest.testmod(pocketlic).failed == 0
 
 
-@pytest.mark.parametrize("profile", pocketlic.PROFILES)
-def test_decoding_finds_the_profile_and_runtimes_agree(profile, picture):
+@pytest.mark.parametrize(("profile", "tune"), MODELS)
+def test_decoding_finds_the_model_and_runtimes_agree(profile, tune, picture):
     pixels = picture(40, 50)
-    data = pocketlic.encode(pixels, 70, profile=profile, icc=b"profile", exif=b"MM*\0")
-    assert pocketlic.encode(
-        pixels, 70, profile=profile, runtime="reference", icc=b"profile", exif=b"MM*\0"
-    ) == data  # fmt: skip
+    kind = {"profile": profile, "tune": tune, "icc": b"profile", "exif": b"MM*\0"}
+    data = pocketlic.encode(pixels, 70, **kind)
+    for runtime in ("native", "reference"):
+        assert pocketlic.encode(pixels, 70, runtime=runtime, **kind) == data
     assert (plic.read(data).icc, plic.read(data).exif) == (b"profile", b"MM*\0")
-    assert data[6:14].hex() == pocketlic.shipped_model(profile).model_id[:16]
+    assert data[6:14].hex() == pocketlic.shipped_model(profile, tune).model_id[:16]
     decoded = pocketlic.decode(data)
-    np.testing.assert_array_equal(decoded, pocketlic.decode(data, runtime="reference"))
+    for runtime in ("native", "reference"):
+        np.testing.assert_array_equal(decoded, pocketlic.decode(data, runtime=runtime))
     assert np.abs(decoded.astype(int) - pixels).mean() < 30
 
 
-def test_profiles_are_different_models():
-    assert len({pocketlic.shipped_model(p).model_id for p in pocketlic.PROFILES}) == len(pocketlic.PROFILES)
+def test_each_model_is_of_its_profile_and_tuning():
+    assert len({pocketlic.shipped_model(*kind).model_id for kind in MODELS}) == len(MODELS)
+    for profile, tune in MODELS:
+        model = pocketlic.shipped_model(profile, tune)
+        assert (model.profile, model.notes.get("tune", "psnr")) == (profile, tune)
+    with pytest.raises(pocketlic.ModelError, match="no weights of profile strict that are tuned for visual"):
+        pocketlic.encode(np.zeros((4, 4, 3), np.uint8), profile="strict", tune="visual")
 
 
 def test_errors_are_of_the_documented_kinds(picture):
@@ -50,6 +57,19 @@ def test_errors_are_of_the_documented_kinds(picture):
     with pytest.raises(pocketlic.FormatError, match="needs model 737472616e676572, which this version"):
         pocketlic.decode(plic.write(other))
     assert issubclass(pocketlic.FormatError, pocketlic.PlicError)
+
+
+def test_a_size_instead_of_a_quality(picture):
+    pixels = picture(64, 96, grey=True)
+    data = pocketlic.encode(pixels, bpp=1.5, exif=b"MM*\0")
+    assert 8 * len(data) / (64 * 96) == pytest.approx(1.5, rel=0.01)
+    assert pocketlic.decode(data).shape == (64, 96)
+    assert 990 <= len(pocketlic.encode(pixels, max_bytes=1000, effort=2)) <= 1000
+    assert pocketlic.encode(pixels) == pocketlic.encode(pixels, 60)
+    with pytest.raises(pocketlic.PlicError, match="choose one"):
+        pocketlic.encode(pixels, 60, max_bytes=1000)
+    with pytest.raises(pocketlic.PlicError, match="a picture is uint8"):
+        pocketlic.encode(np.zeros(4, np.uint8), bpp=1)
 
 
 def test_threads_may_share_it(picture):
@@ -75,7 +95,7 @@ def test_threads_may_share_it(picture):
 def test_neither_encoding_nor_decoding_needs_torch(tmp_path):
     script = (
         "import sys; sys.modules['torch'] = None; import numpy as np, pocketlic\n"
-        "pocketlic.decode(pocketlic.encode(np.zeros((3, 5, 3), np.uint8)))\n"
+        "pocketlic.decode(pocketlic.encode(np.zeros((3, 5, 3), np.uint8), effort=2))\n"
         "import pocketlic.cli"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)

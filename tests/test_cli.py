@@ -275,6 +275,87 @@ def test_qualities_out_of_range(photo, tmp_path, quality):
     assert names(tmp_path) == ["photo.png"]
 
 
+def size_of(photo, out, *options):
+    result = run("encode", photo, out, *options)
+    assert result.exit_code == 0, result.stderr
+    assert f"{out}: {out.stat().st_size} bytes" in result.stdout
+    return out.stat().st_size
+
+
+@pytest.mark.parametrize("bpp", [1, 2])
+def test_bits_per_pixel(photo, tmp_path, bpp):
+    out = tmp_path / "out.plic"
+    assert 8 * size_of(photo, out, "--bpp", bpp) / (50 * 90) == pytest.approx(bpp, rel=0.01)
+    assert 8 * size_of(photo, out, "--bpp", bpp, "--effort", 1) / (50 * 90) == pytest.approx(bpp, rel=0.01)
+
+
+@pytest.mark.parametrize("most", [600, 1001])
+def test_greatest_sizes(photo, tmp_path, most):
+    out = tmp_path / "out.plic"
+    assert 0.99 * most <= size_of(photo, out, "--max-bytes", most) <= most
+    assert 0.99 * most <= size_of(photo, out, "--max-bytes", most, "--effort", 1) <= most
+    run("decode", out, tmp_path / "out.png")
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.size == (90, 50)
+    assert size_of(photo, out, "--max-bytes", 10**7) == size_of(photo, tmp_path / "best.plic", "--quality", 100)
+
+
+def test_sizes_count_the_metadata(picture, tmp_path):
+    Image.fromarray(picture(50, 90)).save(tmp_path / "a.png", icc_profile=b"x" * 300)
+    assert 990 <= size_of(tmp_path / "a.png", tmp_path / "out.plic", "--max-bytes", 1000) <= 1000
+    refused(run("encode", tmp_path / "a.png", tmp_path / "no.plic", "--max-bytes", 301), "at most 301 bytes")
+    assert names(tmp_path) == ["a.png", "out.plic"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--bpp", 0.001], "no quality gives 0.001 bits per pixel: quality 0 gives"),
+        (["--bpp", 50], "quality 100 gives"),
+        (["--bpp", "nan"], "no size"),
+        (["--bpp", -1], "no size"),
+        (["--max-bytes", 40], "at most 40 bytes: quality 0 takes"),
+        (["--max-bytes", 0], "at most 0 bytes"),
+        (["--max-bytes", 40, "--effort", 1], "at most 40 bytes: quality 0 takes"),
+        (["--bpp", 1, "--max-bytes", 900], "choose one"),
+        (["--quality", 60, "--bpp", 1], "choose one"),
+    ],
+)
+def test_sizes_that_cannot_be_had(photo, tmp_path, options, message):
+    (tmp_path / "out.plic").write_bytes(b"what was there")
+    refused(run("encode", photo, tmp_path / "out.plic", *options), message)
+    assert (tmp_path / "out.plic").read_bytes() == b"what was there"
+    assert names(tmp_path) == ["out.plic", "photo.png"]
+
+
+@pytest.mark.parametrize("effort", ["-1", "10", "2.5"])
+def test_efforts_out_of_range(photo, tmp_path, effort):
+    result = run("encode", photo, tmp_path / "out.plic", "--effort", effort)
+    assert result.exit_code == 2
+    assert "--effort" in result.stderr
+    assert names(tmp_path) == ["photo.png"]
+
+
+def test_effort_makes_files_that_decode_alike(photo, file, tmp_path):
+    pytest.importorskip("torch")
+    for effort in (1, 3):
+        out = tmp_path / f"{effort}.plic"
+        assert 0 < size_of(photo, out, "--effort", effort) < file.stat().st_size
+        for runtime in ("litert", "native", "reference"):
+            assert run("decode", out, tmp_path / f"{runtime}.png", "--runtime", runtime).exit_code == 0
+        assert len({(tmp_path / f"{runtime}.png").read_bytes() for runtime in ("litert", "native", "reference")}) == 1
+    assert size_of(photo, tmp_path / "0.plic", "--effort", 0) == file.stat().st_size
+    assert (tmp_path / "0.plic").read_bytes() == file.read_bytes()
+
+
+def test_effort_without_torch(photo, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "pocketlic.codec.refine", raising=False)
+    refused(run("encode", photo, tmp_path / "out.plic", "--effort", 3), "torch", "pip install 'pocketlic[train]'")
+    assert names(tmp_path) == ["photo.png"]
+    assert size_of(photo, tmp_path / "out.plic", "--effort", 2) > 0
+
+
 def test_max_pixels(file, tmp_path):
     refused(run("decode", file, tmp_path / "out.png", "--max-pixels", 4499), "limit of 4499")
     assert run("decode", file, tmp_path / "out.png", "--max-pixels", 4500).exit_code == 0

@@ -136,7 +136,8 @@ private:
 class NativeDecoder {
 public:
     NativeDecoder(nb::bytes model, std::optional<std::string> kernels) {
-        const plic_options options = {kernels ? kernels->c_str() : nullptr};
+        plic_options options = {};
+        options.kernels = kernels ? kernels->c_str() : nullptr;
         plic_error error;
         plic_model* opened = nullptr;
         check(plic_model_open(bytes_of(model), model.size(), &options, &opened, &error), error);

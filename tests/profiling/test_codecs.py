@@ -10,8 +10,9 @@ import pytest
 from pocketlic.codec.errors import PlicError
 from pocketlic.profiling.codecs import (
     PILLOW_CODECS,
-    MeteringCoder,
+    SLACK_BYTES,
     Pillow,
+    Pocketlic,
     Source,
     VvcStreams,
     entropy_met,
@@ -19,6 +20,8 @@ from pocketlic.profiling.codecs import (
     rgb_of_video,
 )
 from pocketlic.profiling.metrics import rgb_psnr
+from pocketlic.quantization.integer import ModelError
+from pocketlic.quantization.shipped import shipped_path
 
 
 @pytest.mark.parametrize("codec", PILLOW_CODECS, ids=lambda codec: codec.name)
@@ -60,39 +63,58 @@ def test_missing_vvc_streams_are_named(tmp_path: Path, picture) -> None:
         codec.encode(Source("b", picture(16, 16)), 22)
 
 
-def test_metered_bits_are_the_stream_s(make) -> None:
-    """Entropy by the tables and real bytes agree but for the coder's state: symbols drawn from the tables."""
-    model = make.small_model("cpu")
-    meter = MeteringCoder(model)
-    rng = np.random.default_rng(0)
-    rows = rng.integers(0, 64, 20000).astype(np.uint8)
-    symbols = rng.integers(-40, 41, 20000).astype(np.int32)
-    symbols[::100] = rng.integers(-3000, 3000, 200)  # escapes
-    symbols[rows < model.skip] = 0
-    data = meter.encode(symbols, rows)
-    assert 8 * len(data) == pytest.approx(meter.bits, rel=0.001)
-    assert entropy_met(len(data), meter.bits)
-    assert not entropy_met(round(len(data) * 1.05), meter.bits)
-    assert (meter.decode(data, rows) == symbols).all()
+def test_the_entropy_of_a_file_is_that_of_its_symbols(picture) -> None:
+    codec = Pocketlic(shipped_path("cpu"))
+    source = Source("texture", picture(128, 192))
+    for setting in (10, 60, 95):
+        data = codec.encode(source, setting)
+        bits = codec.entropy_bits(data)
+        assert bits <= 8 * len(data) <= 1.0001 * bits + 8 * 36
+        assert entropy_met(len(data), bits)
+        assert not entropy_met(round(len(data) * 1.05) + SLACK_BYTES, bits)
 
 
 @pytest.mark.parametrize(
-    ("names", "qualities", "message"),
+    ("names", "qualities", "efforts", "message"),
     [
-        ("pocketlic,gif", "10", "no codec 'gif'; there are pocketlic, jpeg"),
-        ("vvc", "10", "--vvc"),
-        ("pocketlic", "10,low", "numbers"),
-        ("pocketlic", "10,101", "0 to 100"),
+        ("pocketlic,gif", "10", "0", "no codec 'gif'; there are pocketlic, jpeg"),
+        ("vvc", "10", "0", "--vvc"),
+        ("pocketlic", "10,low", "0", "numbers"),
+        ("pocketlic", "10,101", "0", "0 to 100"),
+        ("pocketlic", "10", "0,10", "efforts are whole numbers from 0 to 9"),
+        ("pocketlic", "10", "", "efforts"),
     ],
 )
-def test_wrong_names_and_qualities_are_refused(names: str, qualities: str, message: str) -> None:
+def test_wrong_names_and_numbers_are_refused(names: str, qualities: str, efforts: str, message: str) -> None:
     with pytest.raises(PlicError, match=message):
-        parse_codecs(names, qualities, "cpu", None, None)
+        parse_codecs(names, qualities, efforts, "cpu", None, None)
 
 
 def test_names_of_the_command_line(tmp_path: Path) -> None:
-    chosen = parse_codecs("jpeg,pocketlic", "40,10,40", "strict", None, tmp_path)
+    chosen = parse_codecs("jpeg,pocketlic", "40,10,40", "0", "strict", None, tmp_path)
     assert [codec.name for codec in chosen] == ["jpeg", "pocketlic", "vvc"]
     assert chosen[1].settings == (40, 10)
-    everything = parse_codecs("all", "50", "cpu", None, None)
+    everything = parse_codecs("all", "50", "0", "cpu", None, None)
     assert [codec.name for codec in everything] == ["pocketlic", *(codec.name for codec in PILLOW_CODECS)]
+
+
+def test_each_set_of_weights_is_a_codec() -> None:
+    chosen = parse_codecs("pocketlic", "60", "0,2", "cpu", None, None, "psnr,visual")
+    assert [codec.name for codec in chosen] == [
+        "pocketlic", "pocketlic-effort-2", "pocketlic-visual", "pocketlic-visual-effort-2",
+    ]  # fmt: skip
+    assert len({codec.identity for codec in chosen}) == 4
+    with pytest.raises(PlicError, match="psnr or visual, not 'loud'"):
+        parse_codecs("pocketlic", "60", "0", "cpu", None, None, "psnr,loud")
+    with pytest.raises(ModelError, match="no weights of profile strict"):
+        parse_codecs("pocketlic", "60", "0", "strict", None, None, "visual")
+
+
+def test_each_effort_is_a_codec(picture) -> None:
+    plain, rounded = parse_codecs("pocketlic", "60", "0,1", "cpu", None, None)
+    assert [codec.name for codec in (plain, rounded)] == ["pocketlic", "pocketlic-effort-1"]
+    assert plain.identity != rounded.identity
+    source = Source("texture", picture(96, 128))
+    files = [codec.encode(source, 60) for codec in (plain, rounded)]
+    assert len(files[1]) < len(files[0])
+    assert (rounded.decode(files[1]) == plain.decode(files[1])).all()

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from pocketlic.cli import app
 from pocketlic.codec.errors import PlicError
 from pocketlic.profiling import rate_distortion
-from pocketlic.profiling.codecs import PILLOW_CODECS, Pillow, Pocketlic, shipped_path
+from pocketlic.profiling.codecs import PILLOW_CODECS, Pillow, Pocketlic
 from pocketlic.profiling.rate_distortion import (
     PUBLISHED,
     CurveError,
@@ -24,6 +24,7 @@ from pocketlic.profiling.rate_distortion import (
     evaluate,
     pareto,
 )
+from pocketlic.quantization.shipped import shipped_path
 
 CURVE = [(0.1, 28.0), (0.25, 31.0), (0.5, 34.0), (0.9, 37.0), (1.4, 40.0)]
 

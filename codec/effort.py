@@ -1,0 +1,142 @@
+"""Encoder effort: symbols that cost less in rate and distortion together, for the same decoder.
+
+    0       the nearest symbols
+    1, 2    rate-aware rounding (RDO quantization): toward zero, where the bits saved outweigh the error added
+    3 .. 9  gradient descent on y and d through the decoder, ever longer (`refine`, which needs torch)
+
+What is minimized is the Lagrangian that training minimizes, with the bits of the model's own tables and the error of
+the picture that the decoder will show. No level returns symbols that cost more than those of level 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..quantization.integer import Int64, IntegerModel
+from .codec import LATENT, Codec, Rounding, Symbols, nearest
+from .format import Header
+
+Progress = Callable[[float], None]
+"""Is told the part of the work that is done, 0 to 1."""
+
+_ITERATIONS = {3: 5, 4: 8, 5: 13, 6: 22, 7: 40, 8: 70, 9: 120}
+
+# Of the energies below; several errors of one cell add up to more than the sum of their energies.
+_ERROR_WEIGHTS = {1: (2.0,), 2: (1.5, 2.5, 4.0)}
+
+REACH = 1024
+"""No encoder of ours gives a greater symbol: the grids hold 8 bits, those of the wide channels 10."""
+
+
+def rate_weight(quality: int) -> float:
+    """What training lets the mean squared error of 8-bit RGB weigh against bits per pixel, by hundredths of quality."""
+    # `models.network.rate_weight`, without torch.
+    return float(0.0002 * 1000.0 ** (quality / 10000))
+
+
+def table_bits(model: IntegerModel, symbols: NDArray[np.integer[Any]], rows: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Bits of symbols by the frequencies of their table rows; arrays of equal shape. Rows not coded take none."""
+    row, value = rows.astype(np.int64), symbols.astype(np.int64)
+    radius = model.table_radius.astype(np.int64)
+    start = np.cumsum(2 * radius + 2) - (2 * radius + 2)
+    escaped = np.abs(value) > radius[row]
+    index = np.where(escaped, 2 * radius[row] + 1, value + radius[row])
+    bits = 16 - np.log2(model.table_freq[start[row] + index].astype(np.float64))
+    # An escape names the length of the excess in 4 bits, then the excess: SPEC.md, section 4.
+    excess = np.where(escaped, 2 * (np.abs(value) - radius[row] - 1) + (value < 0) + 1, 1)
+    bits += np.where(escaped, 4 + np.floor(np.log2(excess)), 0)
+    return np.where(row < model.skip, 0, bits)
+
+
+class Lagrangian:
+    """What symbols cost that encode one picture at one quality: bits, and distortion in bits.
+
+    rgb: uint8 [H, W, 3]. quality: in hundredths.
+    """
+
+    def __init__(self, codec: Codec, rgb: NDArray[np.uint8], quality: int) -> None:
+        self.codec, self.rgb, self.quality = codec, rgb, quality
+        self.header = Header(rgb.shape[1], rgb.shape[0], False, quality, codec.model_id)
+        # Bits that a unit of squared error of one sample is worth.
+        self.error_bits = rate_weight(quality) / 3
+        values, rows = np.meshgrid(np.arange(-REACH, REACH + 1), np.arange(len(codec.model.table_radius)))
+        self._bits = table_bits(codec.model, values, rows.astype(np.uint8)).astype(np.float32)
+
+    def bits(self, symbols: NDArray[np.integer[Any]], rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Bits of symbols, of magnitude `REACH` at most, by their table rows; arrays of equal shape."""
+        return np.asarray(self._bits[rows, symbols + REACH])
+
+    def __call__(self, symbols: Symbols) -> float:
+        """Bits plus the error of the decoded picture, in bits."""
+        parts = self.codec.coded(symbols, self.quality)
+        rate = sum(float(self.bits(values, rows).sum(dtype=np.float64)) for values, rows in parts)
+        error = self.codec.synthesise(symbols, self.header).astype(np.int32) - self.rgb
+        return rate + self.error_bits * float(np.square(error).sum(dtype=np.float64))
+
+
+@lru_cache(maxsize=4)
+def error_energies(codec: Codec) -> NDArray[np.float64]:
+    """Squared error of the picture, summed over its samples, for a unit of error in each channel of y and d: [288].
+
+    By impulses: what one latent in each channel adds to a picture of zeros.
+    """
+    spacing, amplitude = 5, 32  # cells, beyond which next to nothing of an impulse is seen; units of the coarse grid
+    latents, network = codec.latents, codec.model.networks["synthesis"]
+    planes, details = (spec.channels for spec in network.inputs.values())
+    channel = np.arange(latents + details)
+    across = math.ceil(math.sqrt(len(channel)))
+    row, column = (spacing * k + spacing // 2 for k in divmod(channel, across))
+
+    def response(value: int) -> NDArray[np.int32]:
+        cells = np.zeros((across * spacing, across * spacing, planes + details), np.int8)
+        cells[row, column, np.where(channel < latents, channel, channel - latents + planes)] = value
+        (pixels,) = codec.run(network, [cells[:, :, :planes].copy(), cells[:, :, planes:].copy()]).values()
+        return pixels.astype(np.int32)
+
+    side = spacing * LATENT
+    windows = np.square(response(amplitude) - response(0)).reshape(across, side, across, side, 3)
+    energy = windows.sum((1, 3, 4)).ravel()[: len(channel)] / amplitude**2
+    energy[:latents] /= 4.0**codec.fine_bits
+    return np.asarray(energy)
+
+
+def rate_aware(lagrangian: Lagrangian, weight: float) -> Rounding:
+    """Rounds to the nearest symbol or the next one toward zero, whichever costs less.
+
+    weight: of the error, by `error_energies`. Sullivan and Wiegand, "Rate-distortion optimization for video
+    compression", IEEE Signal Processing Magazine, 1998; here per symbol, by the row that will code it.
+    """
+    energies = weight * lagrangian.error_bits * error_energies(lagrangian.codec)
+
+    def rounding(channels: slice, distance: Int64, step: Int64, rows: NDArray[np.uint8]) -> Int64:
+        close = nearest(channels, distance, step, rows)
+        lower = close - np.sign(close)
+        error = [np.square(distance / 256 - symbols * step) * energies[channels] for symbols in (close, lower)]
+        saved = lagrangian.bits(close, rows) - lagrangian.bits(lower, rows)
+        return np.where(error[1] - error[0] < saved, lower, close)
+
+    return rounding
+
+
+def search(
+    codec: Codec, rgb: NDArray[np.uint8], quality: int, effort: int, progress: Progress | None = None
+) -> Symbols:
+    """The symbols that encode uint8 [H, W, 3] at a quality in hundredths, found with effort 1 to 9.
+
+    ImportError when torch is missing, which efforts above 2 need.
+    """
+    lagrangian, latents = Lagrangian(codec, rgb, quality), codec.transform(rgb, quality)
+    roundings = [nearest, *(rate_aware(lagrangian, weight) for weight in _ERROR_WEIGHTS[min(effort, 2)])]
+    candidates = [codec.quantize(latents, quality, rounding) for rounding in roundings]
+    if effort in _ITERATIONS:
+        from .refine import refine
+
+        refined = refine(lagrangian, latents, _ITERATIONS[effort], progress)
+        candidates.append(codec.quantize(refined, quality, nearest))
+    return min(candidates, key=lagrangian)

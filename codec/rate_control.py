@@ -1,0 +1,87 @@
+"""Rate control: the quality whose file has a wanted size.
+
+A file grows with its quality, by about the same factor each time, though not quite steadily. So the search
+interpolates the logarithm of the size between the qualities known to be too low and too high.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from .errors import PlicError
+
+TOLERANCE = 0.01
+"""What a file may be off its wanted size."""
+
+_GROWTH = 3e-4  # of the logarithm of the size for a hundredth of quality, until two sizes are known
+
+Encode = Callable[[float, int], bytes]
+"""(quality, effort) -> file"""
+
+
+def encode_to_bpp(encode: Encode, effort: int, pixels: int, bpp: float) -> bytes:
+    """The file of a picture of so many pixels that has `bpp` bits per pixel within 1 %.
+
+    PlicError when no quality gives it.
+    """
+    if not 0 < bpp < math.inf:
+        raise PlicError(f"{bpp:g} bits per pixel are no size")
+    size = bpp * pixels / 8
+    quality, data = _search(encode, effort, math.ceil(size * (1 - TOLERANCE)), math.floor(size * (1 + TOLERANCE)))
+    if abs(len(data) - size) > TOLERANCE * size:
+        nearest = f"quality {quality:g} gives {8 * len(data) / pixels:.4g}"
+        raise PlicError(f"no quality gives {bpp:g} bits per pixel: {nearest}")
+    return data
+
+
+def encode_to_bytes(encode: Encode, effort: int, most: int) -> bytes:
+    """The largest file found of at most so many bytes: if there is one, of no more than 1 % less.
+
+    PlicError when quality 0 takes more.
+    """
+    quality, data = _search(encode, effort, math.ceil(most * (1 - TOLERANCE)), most)
+    if len(data) > most:
+        raise PlicError(f"no quality gives a file of at most {most} bytes: quality {quality:g} takes {len(data)}")
+    return data
+
+
+def _search(encode: Encode, effort: int, least: int, most: int) -> tuple[float, bytes]:
+    """Quality and file of `least` to `most` bytes; else the largest file found of fewer; else that of quality 0."""
+    quality, data = _search_from(50.0, lambda q: encode(q, 0), least, most)
+    if effort > 0:  # where effort 0 ends is not far, and it is quick
+        quality, data = _search_from(quality, lambda q: encode(q, effort), least, most)
+    return quality, data
+
+
+def _search_from(start: float, encode: Callable[[float], bytes], least: int, most: int) -> tuple[float, bytes]:
+    wanted = math.log(max(1, least + most) / 2)
+    # Qualities in hundredths, as files count them, the logarithms of the sizes, and the files.
+    low: tuple[int, float, bytes] | None = None
+    high: tuple[int, float, bytes] | None = None
+    quality = round(100 * start)
+    below, streak = False, 0
+    while True:
+        data = encode(quality / 100)
+        tried = (quality, math.log(len(data)), data)
+        if least <= len(data) <= most:
+            break
+        streak = streak + 1 if below == (len(data) < least) else 1
+        below = len(data) < least
+        if below:
+            low = tried
+        else:
+            high = tried
+        bottom, top = low[0] + 1 if low else 0, high[0] - 1 if high else 10000
+        if bottom > top:
+            tried = low or tried
+            break
+        if low and high:
+            # Interpolation alone may creep, and does so from one side.
+            part = 0.5 if streak > 2 else (wanted - low[1]) / (high[1] - low[1])
+            quality = round(low[0] + part * (high[0] - low[0]))
+        else:
+            # Somewhat beyond, so that both sides are known soon.
+            quality += round(1.2 * (wanted - tried[1]) / _GROWTH)
+        quality = min(max(quality, bottom), top)
+    return tried[0] / 100, tried[2]

@@ -1,0 +1,210 @@
+"""Gradient descent on the latents of one picture, through the decoder (the upper levels of `effort`).
+
+The decoder is the integer model itself: its networks with their own integers as float tensors, rounding and clamping
+as they do, and gradients that pass straight through the rounding. Quantization, which has no gradient, is a soft
+rounding of the latent plus noise; both harden as the descent goes on. The noise charges for what no integer can hold.
+
+Campos et al., "Content adaptive optimization for neural image compression", CVPR Workshops 2019; Agustsson and Theis,
+"Universally quantized neural compression", NeurIPS 2020 (soft rounding); Yang, Bamler and Mandt, "Improving inference
+for neural image compression", NeurIPS 2020 (annealing).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..models.layers import DepthToSpace, SpaceToDepth, Upsample, clamp_ste, round_ste
+from ..quantization.integer import Int8, IntegerNetwork, Layer
+from .codec import Latents, anchor_mask
+from .effort import REACH, Lagrangian, Progress
+
+RATE, RATE_LIMIT = 0.12, 0.03  # of the descent, in symbols; the square of the first is shared among the iterations
+MOMENTUM, SECOND_MOMENTUM = 0.9, 0.95
+
+Quantize = Callable[[Tensor, Tensor], Tensor]
+"""(latents less their means, noise from -1/2 to 1/2), of equal shape -> symbols that need not be whole"""
+
+
+class _Requantize(torch.autograd.Function):
+    """clamp(floor(x + 1/2)), the gradient stopped where it clamps."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: int, high: int) -> Tensor:
+        y = (x + 0.5).floor_()
+        ctx.save_for_backward((y >= low) & (y <= high))
+        return y.clamp_(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (inside,) = ctx.saved_tensors
+        return grad * inside, None, None
+
+
+class FloatNetwork:
+    """An integer network on float tensors [1, C, H, W] that hold its integers, less their zero points.
+
+    Equals `IntegerNetwork.run` while accumulators stay below 2**24.
+    """
+
+    def __init__(self, network: IntegerNetwork) -> None:
+        self.network = network
+        self.weights = {la.name: self._scaled(la) for la in network.layers if la.weight is not None}
+
+    @staticmethod
+    def _scaled(layer: Layer) -> tuple[Tensor, Tensor]:
+        """Weight and bias whose sums need no shift: powers of two are exact."""
+        assert layer.weight is not None
+        assert layer.bias is not None
+        assert layer.shift is not None
+        scale = np.exp2(-layer.shift.astype(np.float32))
+        bias = torch.from_numpy(layer.bias * scale).float()
+        if layer.kind == "pointwise":
+            return torch.from_numpy(layer.weight * scale[:, None]), bias
+        return torch.from_numpy((layer.weight * scale).transpose(2, 0, 1)[:, None].copy()), bias
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """The outputs, in the network's order."""
+        tensors = dict(zip(self.network.inputs, inputs, strict=True))
+        for layer in self.network.layers:
+            x = tensors[layer.inputs[0]]
+            if layer.kind == "pointwise":
+                # A matrix product is faster in float32 than a convolution.
+                y = F.linear(x.permute(0, 2, 3, 1), *self.weights[layer.name]).permute(0, 3, 1, 2)
+            elif layer.kind == "depthwise":
+                weight, bias = self.weights[layer.name]
+                y = F.conv2d(x, weight, bias, padding=weight.shape[2] // 2, groups=len(weight))
+            elif layer.kind == "add":
+                y = x + tensors[layer.inputs[1]]
+            elif layer.kind == "upsample":
+                y = Upsample(layer.factor)(x)
+            else:
+                move = DepthToSpace if layer.kind == "depth_to_space" else SpaceToDepth
+                y = move(layer.factor)(x)
+            if layer.kind in ("pointwise", "depthwise", "add"):
+                zero = layer.spec.zero_point
+                y = _Requantize.apply(y, 0 if layer.relu else -128 - zero, 127 - zero)  # type: ignore[no-untyped-call]
+            tensors[layer.name] = y
+        return [tensors[name] for name in self.network.outputs]
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    """float32 [1, C, H, W], in memory as [H, W, C] is."""
+    return torch.from_numpy(array.astype(np.float32)).permute(2, 0, 1)[None]
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    """[H, W, C] of [1, C, H, W]."""
+    return np.asarray(tensor.detach()[0].permute(1, 2, 0).numpy())
+
+
+class Decoder:
+    """The Lagrangian of one picture as a function of latents that has gradients.
+
+    z is fixed, and with it are the steps, the means of the anchors and the rows of y. Latents are float32
+    [1, C, h, w], in units of their steps.
+    """
+
+    def __init__(self, lagrangian: Lagrangian, latents: Latents) -> None:
+        codec, quality = lagrangian.codec, lagrangian.quality
+        networks = codec.model.networks
+        self.lagrangian, self.codec = lagrangian, codec
+        self.context, self.synthesis = FloatNetwork(networks["context"]), FloatNetwork(networks["synthesis"])
+        features, mean, step = codec.hyper_synthesis(latents.z, quality)
+        zero_point = next(iter(networks["context"].inputs.values())).zero_point
+        self.features, self.mean, self.step = _tensor(features) - zero_point, _tensor(mean), _tensor(step)
+        self.all_rows = codec.rows(latents.z, quality)
+        self.rows = codec.latent_rows(self.all_rows)
+        self.anchor = torch.from_numpy(anchor_mask(*latents.y.shape)).permute(2, 0, 1)[None]
+        self.unit = _tensor(np.exp2(codec.fine_bits)[None, None])
+        self.wide = torch.from_numpy(codec.model.wide.astype(np.int64))
+        self.detail_step = _tensor(codec.detail_step(quality)[None, None])
+        self.target = _tensor(lagrangian.rgb) - 128
+
+    def loss(self, parts: Sequence[Tensor], noise: Sequence[Tensor], quantize: Quantize) -> Tensor:
+        """Bits of (y, d) plus the error in bits; noise has their shapes. Exact where `quantize` gives whole symbols."""
+        y, details = parts
+        coded = self._coded(self.rows)
+        anchors = self.mean + self.step * coded * quantize(y - self.mean / self.step, noise[0])
+        coarse = round_ste(clamp_ste(anchors / self.unit, -128, 127))
+        (mean,) = self.context(self.features, coarse * self.anchor)
+        mean = torch.where(self.anchor, self.mean, mean * self.unit)
+        symbols = coded * quantize(y - mean / self.step, noise[0])
+        whole = symbols.detach().round().int()[0].permute(1, 2, 0).numpy()
+        detail_rows = self.codec.detail_rows(self.all_rows, whole)
+        detail_symbols = self._coded(detail_rows) * quantize(details, noise[1])
+
+        y_hat = mean + self.step * symbols
+        planes = clamp_ste(y_hat / self.unit, -128, 127)
+        coarse = round_ste(planes[:, self.wide])
+        planes = planes.index_copy(1, self.wide, coarse)
+        # The fine planes carry what the rounding leaves; gradients take the way of the coarse ones.
+        fine = (y_hat[:, self.wide] - 4 * coarse).detach().clamp(-128, 127)
+        d_hat = clamp_ste(self.detail_step * detail_symbols, -128, 127)
+        (pixels,) = self.synthesis(torch.cat([planes, fine], 1), d_hat)
+        height, width = self.target.shape[2:]
+        error = (pixels[:, :, :height, :width] - self.target).square().sum() * self.lagrangian.error_bits
+        return error + self._rate(symbols, self.rows) + self._rate(detail_symbols, detail_rows)
+
+    def _coded(self, rows: NDArray[np.uint8]) -> Tensor:
+        return _tensor(rows >= self.codec.model.skip)
+
+    def _rate(self, symbols: Tensor, rows: NDArray[np.uint8]) -> Tensor:
+        """Bits, linear between whole symbols."""
+        below = np.clip(np.floor(_array(symbols)), -REACH, REACH - 1).astype(np.int32)
+        bits = self.lagrangian.bits(below, rows)
+        slope = self.lagrangian.bits(below + 1, rows) - bits
+        return (_tensor(bits) + _tensor(slope) * (symbols - _tensor(below))).sum()
+
+    def latents(self, z: Int8, y: Tensor, details: Tensor) -> Latents:
+        """The latents in the units of the codec."""
+        with torch.no_grad():
+            parts = [np.rint(256 * _array(x)).astype(np.int64) for x in (y * self.step, details * self.detail_step)]
+        return self.codec.bounded(z, *parts)
+
+
+def refine(lagrangian: Lagrangian, latents: Latents, iterations: int, progress: Progress | None) -> Latents:
+    """Latents whose nearest symbols cost less, by so many iterations of gradient descent; z stays.
+
+    The descent is Adam with one second moment for each channel: latents that hardly matter hardly move.
+    """
+    decoder = Decoder(lagrangian, latents)
+    y = _tensor(latents.y) / 256 / decoder.step
+    details = _tensor(latents.details) / 256 / decoder.detail_step
+    parameters = [x.contiguous(memory_format=torch.channels_last).requires_grad_() for x in (y, details)]
+    first = [torch.zeros_like(x) for x in parameters]
+    second = [torch.zeros(1, x.shape[1], 1, 1) for x in parameters]
+    generator = torch.Generator().manual_seed(0)
+    for i in range(iterations):
+        part = i / iterations
+        noise = [torch.rand(x.shape, generator=generator) - 0.5 for x in parameters]
+        loss = decoder.loss(parameters, noise, softly(10**-part, min(4 * 10**part, 20.0)))
+        gradients = torch.autograd.grad(loss, parameters)
+        rate = min(RATE_LIMIT, RATE / math.sqrt(iterations)) * min(1, 2.1 - 2 * part)
+        with torch.no_grad():
+            for x, g, m, v in zip(parameters, gradients, first, second, strict=True):
+                m.lerp_(g, 1 - MOMENTUM)
+                v.lerp_(g.square().mean((2, 3), keepdim=True), 1 - SECOND_MOMENTUM)
+                scale = (v / (1 - SECOND_MOMENTUM ** (i + 1))).sqrt().clamp(min=1e-12)
+                x.sub_(m / scale, alpha=rate / (1 - MOMENTUM ** (i + 1)))
+        if progress is not None:
+            progress((i + 1) / iterations)
+    return decoder.latents(latents.z, *parameters)
+
+
+def softly(amplitude: float, sharpness: float) -> Quantize:
+    """A rounding with gradients: of the latent plus noise of that amplitude, the steps smoothed to tanh."""
+
+    def quantize(x: Tensor, noise: Tensor) -> Tensor:
+        moved = x + amplitude * noise
+        below = moved.detach().floor()
+        return below + 0.5 + torch.tanh(sharpness * (moved - below - 0.5)) * (0.5 / math.tanh(sharpness / 2))
+
+    return quantize
