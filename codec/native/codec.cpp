@@ -1,4 +1,4 @@
-// From file to symbols to pixels, and from symbols to a file: SPEC.md, sections 5 and 6.
+// From file to symbols to pixels, from pixels to symbols, and from symbols to a file: SPEC.md, sections 5 and 6.
 //
 //     z                            decoded whole, from the first band's stream: 1/64 byte a pixel
 //     y, d                         a band of 64 latent rows at a time; the bands that a row of tiles needs are kept
@@ -24,17 +24,78 @@ constexpr size_t kCells = kLatentsPerHyper * kLatentsPerHyper;  // latents of a 
 
 bool is_anchor(int32_t y, int32_t x, bool second_half) { return ((y + x + (second_half ? 1 : 0)) & 1) == 0; }
 
+// Has the model's foreign runner compute regions of the outputs, as `run` does. False when it cannot.
+//
+// The window that it sees is what `plan` says, so its borders inside the picture do not reach the regions; of a fixed
+// size, it is shifted inward at the picture's borders, and what no region depends on may be anything.
+bool run_foreign(const plic_model& model, NetworkIndex index, Workspace& workspace, int32_t height, int32_t width,
+                 const View* inputs, const Region* wanted, View* outputs) {
+    static constexpr int32_t kPixelsPerCell[kNetworks] = {1, kLatent, kStride, kLatent, kLatent};  // of the inputs
+    const Network& network = model.networks[index];
+    Region regions[kMaxTensors];
+    plan(network, height, width, wanted, regions);
+    Region window = {0, 0, 0, 0};
+    for (uint32_t i = 0; i < network.input_count; ++i) window.join(regions[i]);
+    int32_t align = 1;
+    for (uint32_t t = 0; t < network.tensor_count(); ++t) align = std::max(align, network.tensors[t].denominator);
+    window = {window.y0 / align * align, window.x0 / align * align, (window.y1 + align - 1) / align * align,
+              (window.x1 + align - 1) / align * align};
+    if (model.runner_tile > 0) {
+        const int32_t side = model.runner_tile / kPixelsPerCell[index];
+        if (side < window.height() || side < window.width() || side > height || side > width) return false;
+        window.y0 = std::min(window.y0, height - side);
+        window.x0 = std::min(window.x0, width - side);
+        window.y1 = window.y0 + side;
+        window.x1 = window.x0 + side;
+    }
+    const int8_t* in[kMaxEnds];
+    int8_t* made[kMaxEnds];
+    const auto buffer = [&](uint32_t end, const Region& region, int32_t channels) -> int8_t* {
+        const uint64_t cells = static_cast<uint64_t>(region.height()) * static_cast<uint64_t>(region.width());
+        Buffer<int8_t>& place = workspace.ends[end];
+        return place.reserve(workspace.memory, cells * static_cast<uint64_t>(channels)) ? place.data() : nullptr;
+    };
+    for (uint32_t i = 0; i < network.input_count; ++i) {
+        const View& from = inputs[i];
+        const View to = {buffer(i, window, from.channels), window, from.channels};
+        if (to.data == nullptr) return false;
+        const int32_t left = std::max(window.x0, from.region.x0), right = std::min(window.x1, from.region.x1);
+        for (int32_t y = std::max(window.y0, from.region.y0); y < std::min(window.y1, from.region.y1); ++y)
+            std::memcpy(to.at(y, left), from.at(y, left),
+                        static_cast<size_t>(right - left) * static_cast<size_t>(from.channels));
+        in[i] = to.data;
+    }
+    for (uint32_t o = 0; o < network.output_count; ++o) {
+        const Tensor& t = network.tensors[network.outputs[o]];
+        const Region region = window.scaled(t.numerator, t.denominator);
+        made[o] = buffer(kMaxEnds + o, region, t.spec.channels);
+        if (made[o] == nullptr) return false;
+        outputs[o] = {made[o], region, t.spec.channels};
+    }
+    return model.runner(model.runner_user, network.name, static_cast<uint32_t>(window.height()),
+                                static_cast<uint32_t>(window.width()), in, made) == 0;
+}
+
+bool run(const plic_model& model, NetworkIndex index, Workspace& workspace, int32_t height, int32_t width,
+         const View* inputs, const Region* wanted, View* outputs) {
+    const Network& network = model.networks[index];
+    return (model.runner != nullptr &&
+            run_foreign(model, index, workspace, height, width, inputs, wanted, outputs)) ||
+           run(network, model.kernels, workspace, height, width, inputs, wanted, outputs);
+}
+
 // Runs a network, all of whose outputs have one grid, on a region of them, part by part, into `outputs`, which
 // cover it.
-bool run_parts(const Network& network, const Kernels& kernels, Workspace& workspace, int32_t height, int32_t width,
-               const View* inputs, const Region& region, int32_t part, const View* outputs) {
-    for (int32_t y = region.y0; y < region.y1; y += part) {
-        for (int32_t x = region.x0; x < region.x1; x += part) {
-            const Region wanted = {y, x, std::min(y + part, region.y1), std::min(x + part, region.x1)};
+bool run_parts(const plic_model& model, NetworkIndex index, Workspace& workspace, int32_t height, int32_t width,
+               const View* inputs, const Region& region, const View* outputs) {
+    const Network& network = model.networks[index];
+    for (int32_t y = region.y0; y < region.y1; y += kPart) {
+        for (int32_t x = region.x0; x < region.x1; x += kPart) {
+            const Region wanted = {y, x, std::min(y + kPart, region.y1), std::min(x + kPart, region.x1)};
             Region all[kMaxEnds];
             View made[kMaxEnds];
             std::fill_n(all, network.output_count, wanted);
-            if (!run(network, kernels, workspace, height, width, inputs, all, made)) return false;
+            if (!run(model, index, workspace, height, width, inputs, all, made)) return false;
             for (uint32_t o = 0; o < network.output_count; ++o) {
                 const size_t bytes = static_cast<size_t>(wanted.width()) * static_cast<size_t>(made[o].channels);
                 for (int32_t row = wanted.y0; row < wanted.y1; ++row)
@@ -232,6 +293,7 @@ public:
     }
 
 private:
+    friend class Encoder;
     struct Band {
         int32_t number = -1;
         Buffer<int16_t> y, details;
@@ -343,6 +405,31 @@ private:
         return std::clamp((y_hat + ((1 << bits) >> 1)) >> bits, -128, 127);
     }
 
+    // The anchors' latents on the coarse grid, 0 elsewhere. made: what the hyper-synthesis says; symbols(y, x): those
+    // of a latent.
+    template <typename Symbols>
+    void anchor_values(const Region& region, const View* made, Symbols symbols, const View& anchors) const {
+        const auto channels = static_cast<size_t>(model_.latents);
+        for (int32_t y = region.y0; y < region.y1; ++y) {
+            for (int32_t x = region.x0; x < region.x1; ++x) {
+                const auto* symbol = symbols(y, x);
+                const int8_t *mean = made[1].at(y, x), *log2_step = made[2].at(y, x);
+                int8_t* anchor = anchors.at(y, x);
+                // One half of the channels are anchors here, the others 0.
+                const size_t half = channels / 2;
+                const bool first_half = is_anchor(y, x, false);
+                const size_t begin = first_half ? 0 : half, end = first_half ? half : channels;
+                std::memset(anchor, 0, channels);
+                for (size_t c = begin; c < end; ++c) {
+                    const uint8_t bits = model_.fine_bits[c];
+                    int32_t y_hat = mean[c] * (1 << bits);
+                    if (symbol[c] != 0) y_hat += symbol[c] * step(log2_step[c], c);
+                    anchor[c] = static_cast<int8_t>(coarse(y_hat, bits));
+                }
+            }
+        }
+    }
+
     // Rows from .. to - 1 of the picture, as far as they lie in a tile of latents; target is row `from`.
     plic_status decode_tile(const Region& tile, int32_t from, int32_t to, uint8_t* target, size_t stride) {
         const Network& synthesis = model_.networks[kSynthesis];
@@ -374,29 +461,12 @@ private:
             !view(details_, around, model_.details, parts[1]))
             return no_memory(error_, memory);
         const View z = {z_.data(), {0, 0, zh_, zw_}, model_.hypers};
-        if (!run_parts(hyper, model_.kernels, workspace_, zh_, zw_, &z, wide, kPart, made))
+        if (!run_parts(model_, kHyperSynthesis, workspace_, zh_, zw_, &z, wide, made))
             return no_memory(error_, memory);
 
-        for (int32_t y = wide.y0; y < wide.y1; ++y) {
-            for (int32_t x = wide.x0; x < wide.x1; ++x) {
-                const int16_t* symbol = symbols(y, x);
-                const int8_t *mean = made[1].at(y, x), *log2_step = made[2].at(y, x);
-                int8_t* anchor = anchors.at(y, x);
-                // One half of the channels are anchors here, the others 0.
-                const size_t half = channels / 2;
-                const bool first_half = is_anchor(y, x, false);
-                const size_t begin = first_half ? 0 : half, end = first_half ? half : channels;
-                std::memset(anchor, 0, channels);
-                for (size_t c = begin; c < end; ++c) {
-                    const uint8_t bits = model_.fine_bits[c];
-                    int32_t y_hat = mean[c] * (1 << bits);
-                    if (symbol[c] != 0) y_hat += symbol[c] * step(log2_step[c], c);
-                    anchor[c] = static_cast<int8_t>(coarse(y_hat, bits));
-                }
-            }
-        }
+        anchor_values(wide, made, [this](int32_t y, int32_t x) { return symbols(y, x); }, anchors);
         const View inputs[2] = {made[0], anchors};
-        if (!run_parts(context, model_.kernels, workspace_, lh_, lw_, inputs, around, kPart, &means))
+        if (!run_parts(model_, kContext, workspace_, lh_, lw_, inputs, around, &means))
             return no_memory(error_, memory);
 
         for (int32_t y = around.y0; y < around.y1; ++y) {
@@ -435,7 +505,7 @@ private:
                 const Region part = {y, x, std::min(y + kPart, tile.y1), std::min(x + kPart, tile.x1)};
                 const Region wanted = part.scaled(kLatent, 1);
                 View rgb;
-                if (!run(model_.networks[kSynthesis], model_.kernels, workspace_, lh_, lw_, inputs, &wanted, &rgb))
+                if (!run(model_, kSynthesis, workspace_, lh_, lw_, inputs, &wanted, &rgb))
                     return no_memory(error_, memory);
                 const int32_t right = std::min(wanted.x1, width);
                 for (int32_t row = std::max(wanted.y0, from); row < std::min(wanted.y1, to); ++row) {
@@ -470,6 +540,257 @@ private:
     Band bands_[kKeptBands];
     Buffer<int8_t> features_, means_, log2_steps_, anchors_, context_, planes_, details_;
     Workspace workspace_;
+};
+
+// From pixels to symbols, in passes over the picture:
+//
+//     pixels -> analysis -> y, in 2^-8 of its grid; symbols of d   a strip of latent rows at a time
+//     y, d -> hyper-analysis -> z
+//     z -> means -> symbols of y, which take its place             anchors first, then the others
+//     symbols of d that their rows skip -> 0                       a band at a time
+class Encoder {
+public:
+    Encoder(const plic_model& model, Decoder& coder, plic_error* error)
+        : model_(model), coder_(coder), memory_(coder.memory), error_(error) {}
+
+    plic_status encode(plic_row_source* source, void* user) {
+        const Counts counts = coder_.counts();
+        if (!y_.allocate(memory_, counts.y) || !details_.allocate(memory_, counts.details))
+            return no_memory(error_, memory_);
+        plic_status status = grids(source, user, counts);
+        if (status == PLIC_OK) status = quantize(true);
+        if (status == PLIC_OK) status = quantize(false);
+        if (status == PLIC_OK) status = skip_details();
+        return status;
+    }
+
+    plic_symbols symbols() {
+        return {coder_.z(), y_.data(), details_.data(), coder_.z_count(), y_.size(), details_.size()};
+    }
+
+private:
+    // Pictures' rows as the analysis takes them: padded, three components, int8.
+    struct Window {
+        Buffer<int8_t> rows;
+        Buffer<uint8_t> given;  // one row as the source gives it
+        int32_t top = 0, bottom = 0;
+    };
+
+    // y, d and z. What they need besides is released at the end.
+    plic_status grids(plic_row_source* source, void* user, const Counts& counts) {
+        const int32_t height = coder_.lh_ * kLatent, width = coder_.lw_ * kLatent;
+        const Network& analysis = model_.networks[kAnalysis];
+        Buffer<int8_t> coarse_y, coarse_d;
+        Window window;
+        Region regions[kMaxTensors];
+        const auto rows_of = [&](int32_t top) {
+            const Region strip = {top, 0, std::min(top + kTileRows, coder_.lh_), coder_.lw_};
+            const Region wanted[2] = {strip, strip.scaled(2, 1)};
+            plan(analysis, height, width, wanted, regions);
+            return regions[0];
+        };
+        int32_t most = 0;
+        for (int32_t top = 0; top < coder_.lh_; top += kTileRows) most = std::max(most, rows_of(top).height());
+        if (!coarse_y.allocate(memory_, counts.y) || !coarse_d.allocate(memory_, counts.details) ||
+            !window.rows.allocate(memory_, Decoder::count(most, width, 3)) ||
+            !window.given.allocate(memory_, uint64_t{coder_.file.info.width} * coder_.file.info.components))
+            return no_memory(error_, memory_);
+        const Region all = {0, 0, coder_.lh_, coder_.lw_};
+        const View grid[2] = {{coarse_y.data(), all, model_.latents}, {coarse_d.data(), all, model_.details}};
+        for (int32_t top = 0; top < coder_.lh_; top += kTileRows) {
+            const Region need = rows_of(top);
+            if (!fill(window, need, width, source, user))
+                return fail(error_, PLIC_ERROR_STOPPED, "stopped by the source of rows");
+            const View pixels = {window.rows.data(), {window.top, 0, window.bottom, width}, 3};
+            const int32_t bottom = std::min(top + kTileRows, coder_.lh_);
+            for (int32_t y = top; y < bottom; y += kPart)
+                for (int32_t x = 0; x < coder_.lw_; x += kPart)
+                    if (!analyse({y, x, std::min(y + kPart, bottom), std::min(x + kPart, coder_.lw_)}, pixels, grid))
+                        return no_memory(error_, memory_);
+        }
+        const View z = {coder_.z(), {0, 0, coder_.zh_, coder_.zw_}, model_.hypers};
+        if (!run_parts(model_, kHyperAnalysis, coder_.workspace_, coder_.lh_, coder_.lw_, grid, z.region, &z))
+            return no_memory(error_, memory_);
+        const auto hypers = static_cast<size_t>(model_.hypers);
+        for (size_t i = 0; i < coder_.z_count(); ++i) {
+            const int64_t exponent = model_.hyper_gain_knots.at(coder_.quality_, static_cast<int32_t>(i % hypers));
+            const int64_t shift = std::clamp<int64_t>(16 - (exponent >> 8), 1, 40);
+            const int64_t product = int64_t{z.data[i]} * model_.exp2[exponent & 255];
+            z.data[i] = static_cast<int8_t>(std::clamp<int64_t>(rounding_shift(product, shift), -128, 127));
+        }
+        return PLIC_OK;
+    }
+
+    // Makes the window hold these rows. False when the source stops.
+    bool fill(Window& window, const Region& need, int32_t width, plic_row_source* source, void* user) {
+        const plic_info& info = coder_.file.info;
+        const size_t row_bytes = static_cast<size_t>(width) * 3;
+        const int32_t kept = std::max(window.bottom - need.y0, 0);
+        std::memmove(window.rows.data(), window.rows.data() + static_cast<size_t>(need.y0 - window.top) * row_bytes,
+                     static_cast<size_t>(kept) * row_bytes);
+        window.top = need.y0;
+        for (int32_t row = window.top + kept; row < need.y1; ++row) {
+            int8_t* to = window.rows.data() + static_cast<size_t>(row - window.top) * row_bytes;
+            if (row >= static_cast<int32_t>(info.height)) {
+                std::memcpy(to, to - row_bytes, row_bytes);
+                continue;
+            }
+            if (source(user, static_cast<uint32_t>(row), 1, window.given.data()) != 0) return false;
+            const uint8_t* from = window.given.data();
+            for (uint32_t x = 0; x < static_cast<uint32_t>(width); ++x, to += 3) {
+                const uint8_t* pixel = from + size_t{std::min(x, info.width - 1)} * info.components;
+                for (size_t c = 0; c < 3; ++c)
+                    to[c] = static_cast<int8_t>(pixel[info.components == 3 ? c : 0] - 128);
+            }
+        }
+        window.bottom = need.y1;
+        return true;
+    }
+
+    static int64_t rounding_shift(int64_t v, int64_t shift) { return (v + (int64_t{1} << (shift - 1))) >> shift; }
+    static int8_t coarse(int64_t v) {
+        return static_cast<int8_t>(std::clamp<int64_t>(rounding_shift(v, 8), -128, 127));
+    }
+    // distance / step, rounded half up, where the distance is in 2^-8 of the step's unit.
+    static int32_t divide(int64_t distance, int64_t step) {
+        const int64_t n = 2 * distance + (step << 8), d = step << 9;
+        return static_cast<int32_t>(n >= 0 ? n / d : -((-n + d - 1) / d));
+    }
+
+    // One part, in latents: y_ and details_, and both on their grids.
+    bool analyse(const Region& part, const View& pixels, const View* grid) {
+        const Region wanted[2] = {part, part.scaled(2, 1)};
+        View made[2];
+        if (!run(model_, kAnalysis, coder_.workspace_, coder_.lh_ * kLatent, coder_.lw_ * kLatent, &pixels, wanted,
+                 made))
+            return false;
+        const auto latents = static_cast<size_t>(model_.latents), quarter = static_cast<size_t>(model_.details) / 4;
+        if (!project(0, model_.to_latents, made[0], wanted[0], [&](int32_t y, int32_t x, size_t c, int64_t value) {
+                const size_t at = Decoder::index(y, x, coder_.lw_, model_.latents) + c;
+                y_[at] = static_cast<int32_t>(std::clamp<int64_t>(value, INT32_MIN, INT32_MAX));
+                grid[0].data[at] = coarse(value);
+            }))
+            return false;
+        return project(1, model_.to_details, made[1], wanted[1], [&](int32_t y, int32_t x, size_t c, int64_t value) {
+            const size_t channel = static_cast<size_t>(y % 2 * 2 + x % 2) * quarter + c;
+            const size_t at = Decoder::index(y / 2, x / 2, coder_.lw_, model_.details) + channel;
+            const int64_t bounded = std::clamp<int64_t>(value, -(128 << 8), (128 << 8) - 1);
+            details_[at] = divide(bounded, coder_.step(0, latents + channel));
+            grid[1].data[at] = coarse(value);
+        });
+    }
+
+    // Hands each output of a projection, in 2^-8 of its grid, to put(y, x, channel, value).
+    template <typename Put>
+    bool project(uint32_t output, const Projection& p, const View& from, const Region& region, Put put) {
+        const Network& analysis = model_.networks[kAnalysis];
+        const int64_t zero = analysis.tensors[analysis.outputs[output]].spec.zero_point;
+        const auto outputs = static_cast<size_t>(p.accumulate.outputs);
+        if (!acc_.reserve(memory_, outputs * static_cast<size_t>(region.width())) ||
+            !scratch_.reserve(memory_, model_.kernels.scratch(p.accumulate)))
+            return false;
+        for (int32_t y = region.y0; y < region.y1; ++y) {
+            model_.kernels.accumulate(p.accumulate, from.at(y, region.x0), static_cast<size_t>(region.width()),
+                                      acc_.data(), scratch_.data());
+            const int32_t* acc = acc_.data();
+            for (int32_t x = region.x0; x < region.x1; ++x, acc += outputs) {
+                for (size_t c = 0; c < outputs; ++c) {
+                    const int64_t sum = int64_t{acc[c]} - zero * p.sums[c] + p.bias[c];
+                    const int32_t shift = p.shift[c];
+                    put(y, x, c, shift < 0 ? rounding_shift(sum, -shift) : sum * (int64_t{1} << shift));
+                }
+            }
+        }
+        return true;
+    }
+
+    // y -> symbols: the anchors, or, once those are symbols everywhere, the others.
+    plic_status quantize(bool anchors) {
+        Buffer<uint8_t> rows;
+        for (int32_t band = 0; band < static_cast<int32_t>(coder_.file.info.bands); ++band) {
+            const plic_status status = coder_.y_rows(band, rows);
+            if (status != PLIC_OK) return status;
+            const int32_t top = band * static_cast<int32_t>(kBandRows), bottom = top + coder_.band_rows(band);
+            for (int32_t y = top; y < bottom; y += kTileRows)
+                for (int32_t x = 0; x < coder_.lw_; x += kTileColumns)
+                    if (!quantize_tile({y, x, std::min(y + kTileRows, bottom), std::min(x + kTileColumns, coder_.lw_)},
+                                       anchors, top, rows.data()))
+                        return no_memory(error_, memory_);
+        }
+        return PLIC_OK;
+    }
+
+    // rows: table rows of y from latent row `top` on.
+    bool quantize_tile(const Region& tile, bool anchors, int32_t top, const uint8_t* rows) {
+        const Network& hyper = model_.networks[kHyperSynthesis];
+        const Network& context = model_.networks[kContext];
+        Region wide = tile;
+        if (!anchors) {
+            Region regions[kMaxTensors];
+            plan(context, coder_.lh_, coder_.lw_, &tile, regions);
+            wide.join(regions[0]);
+            wide.join(regions[1]);
+        }
+        View made[3], known, means;
+        const int32_t features = hyper.tensors[hyper.outputs[0]].spec.channels;
+        if (!coder_.view(coder_.features_, wide, features, made[0]) ||
+            !coder_.view(coder_.means_, wide, model_.latents, made[1]) ||
+            !coder_.view(coder_.log2_steps_, wide, model_.latents, made[2]) ||
+            !coder_.view(coder_.anchors_, wide, model_.latents, known) ||
+            !coder_.view(coder_.context_, tile, model_.latents, means))
+            return false;
+        const View z = {coder_.z(), {0, 0, coder_.zh_, coder_.zw_}, model_.hypers};
+        if (!run_parts(model_, kHyperSynthesis, coder_.workspace_, coder_.zh_, coder_.zw_, &z, wide, made))
+            return false;
+        if (!anchors) {
+            coder_.anchor_values(wide, made, [this](int32_t y, int32_t x) { return latent(y, x); }, known);
+            const View inputs[2] = {made[0], known};
+            if (!run_parts(model_, kContext, coder_.workspace_, coder_.lh_, coder_.lw_, inputs, tile, &means))
+                return false;
+        }
+        const auto channels = static_cast<size_t>(model_.latents);
+        for (int32_t y = tile.y0; y < tile.y1; ++y) {
+            for (int32_t x = tile.x0; x < tile.x1; ++x) {
+                const int8_t* mean = anchors ? made[1].at(y, x) : means.at(y, x);
+                const int8_t* log2_step = made[2].at(y, x);
+                const uint8_t* row = rows + Decoder::index(y - top, x, coder_.lw_, model_.latents);
+                int32_t* value = latent(y, x);
+                for (size_t c = 0; c < channels; ++c) {
+                    if (is_anchor(y, x, c >= channels / 2) != anchors) continue;
+                    const uint8_t bits = model_.fine_bits[c];
+                    // y is in 2^-8 of the coarse grid: bring it to the channel's own.
+                    const int64_t bound = int64_t{128} << (8 + bits), scale = 1 << bits;
+                    const int64_t distance = std::clamp(value[c] * scale, -bound, bound - 1) - mean[c] * scale * 256;
+                    value[c] = row[c] < model_.tables.skip() ? 0 : divide(distance, coder_.step(log2_step[c], c));
+                }
+            }
+        }
+        return true;
+    }
+
+    plic_status skip_details() {
+        Buffer<uint8_t> rows;
+        int32_t* details = details_.data();
+        for (int32_t band = 0; band < static_cast<int32_t>(coder_.file.info.bands); ++band) {
+            const plic_status status =
+                coder_.detail_rows(band, latent(band * static_cast<int32_t>(kBandRows), 0), rows);
+            if (status != PLIC_OK) return status;
+            const size_t n = coder_.band_count(band, model_.details);
+            for (size_t i = 0; i < n; ++i)
+                if (rows[i] < model_.tables.skip()) details[i] = 0;
+            details += n;
+        }
+        return PLIC_OK;
+    }
+
+    int32_t* latent(int32_t y, int32_t x) { return y_.data() + Decoder::index(y, x, coder_.lw_, model_.latents); }
+
+    const plic_model& model_;
+    Decoder& coder_;
+    Memory& memory_;
+    plic_error* error_;
+    Buffer<int32_t> y_, details_, acc_;
+    Buffer<uint8_t> scratch_;
 };
 
 uint64_t max_pixels(const plic_limits* limits) {
@@ -642,6 +963,25 @@ private:
     size_t size_ = 0;
 };
 
+// Makes a coder ready for a picture that is to be encoded.
+static plic_status prepare(const plic_model& model, const plic_info& info, const plic_limits* limits, Decoder& coder,
+                           plic_error* error) {
+    if (info.width < 1 || info.width > kMaxSide || info.height < 1 || info.height > kMaxSide ||
+        (info.components != 1 && info.components != 3) || info.quality_hundredths > kQualities)
+        return fail(error, PLIC_ERROR_ARGUMENT, "size, components or quality are out of range");
+    if (uint64_t{info.width} * info.height > max_pixels(limits))
+        return fail(error, PLIC_ERROR_LIMIT, "the picture exceeds the limit on pixels");
+    plic_info& to = coder.file.info;
+    std::memset(&to, 0, sizeof to);
+    to.width = info.width;
+    to.height = info.height;
+    to.components = info.components;
+    to.quality_hundredths = info.quality_hundredths;
+    std::memcpy(to.model_id, model.id, sizeof to.model_id);
+    describe_grids(to);
+    return coder.prepare();
+}
+
 plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, const plic_limits* limits,
                                 const plic_symbols* symbols, uint8_t** file, size_t* file_size, plic_error* error) {
     if (model == nullptr || info == nullptr || symbols == nullptr || symbols->z == nullptr ||
@@ -649,22 +989,10 @@ plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, 
         return fail(error, PLIC_ERROR_ARGUMENT, "no model, no symbols, or nowhere to put the file");
     *file = nullptr;
     *file_size = 0;
-    if (info->width < 1 || info->width > kMaxSide || info->height < 1 || info->height > kMaxSide ||
-        (info->components != 1 && info->components != 3) || info->quality_hundredths > kQualities)
-        return fail(error, PLIC_ERROR_ARGUMENT, "size, components or quality are out of range");
-    if (uint64_t{info->width} * info->height > max_pixels(limits))
-        return fail(error, PLIC_ERROR_LIMIT, "the picture exceeds the limit on pixels");
     Decoder coder(*model, max_memory(limits), error);
-    plic_info& to = coder.file.info;
-    std::memset(&to, 0, sizeof to);
-    to.width = info->width;
-    to.height = info->height;
-    to.components = info->components;
-    to.quality_hundredths = info->quality_hundredths;
-    std::memcpy(to.model_id, model->id, sizeof to.model_id);
-    describe_grids(to);
-    plic_status status = coder.prepare();
+    plic_status status = prepare(*model, *info, limits, coder, error);
     if (status != PLIC_OK) return status;
+    const plic_info& to = coder.file.info;
     const Counts counts = coder.counts();
     if (symbols->z_count != counts.z || symbols->y_count != counts.y || symbols->details_count != counts.details)
         return fail(error, PLIC_ERROR_ARGUMENT, "the number of symbols does not fit the picture");
@@ -715,6 +1043,23 @@ plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, 
 }
 
 void plic_release(uint8_t* file) { std::free(file); }
+
+plic_status plic_encode(const plic_model* model, const plic_info* info, const plic_limits* limits,
+                        plic_row_source* source, void* user, uint8_t** file, size_t* file_size, plic_error* error) {
+    if (model == nullptr || info == nullptr || source == nullptr || file == nullptr || file_size == nullptr)
+        return fail(error, PLIC_ERROR_ARGUMENT, "no model, no source of rows, or nowhere to put the file");
+    *file = nullptr;
+    *file_size = 0;
+    Decoder coder(*model, max_memory(limits), error);
+    plic_status status = prepare(*model, *info, limits, coder, error);
+    if (status != PLIC_OK) return status;
+    Encoder encoder(*model, coder, error);
+    status = encoder.encode(source, user);
+    if (status != PLIC_OK) return status;
+    const plic_symbols symbols = encoder.symbols();
+    const plic_limits left = {max_pixels(limits), max_memory(limits) - coder.memory.used()};
+    return plic_encode_symbols(model, info, &left, &symbols, file, file_size, error);
+}
 
 static const Network* find_network(const plic_model* model, const char* name) {
     for (const Network& network : model->networks)

@@ -39,6 +39,7 @@ public:
 
     bool refused() const { return refused_; }  // whether the limit, not the system, was the reason
     uint64_t limit() const { return limit_; }
+    uint64_t used() const { return used_; }
     uint64_t peak() const { return peak_; }
 
 private:

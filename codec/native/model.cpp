@@ -502,9 +502,9 @@ private:
                out_of_memory();
     }
 
-    // latent_* or detail_*: the encoder's; the decoder only makes sure that they are there.
+    // latent_* or detail_*: the encoder's.
     bool encoder_projection(const char* weight, const char* bias, const char* shift, int64_t& outputs,
-                            int64_t& inputs) {
+                            int64_t& inputs, Projection& to) {
         const Array* w = find(weight, Element::i8, 2);
         const Array* s = find(shift, Element::i8, 1);
         if (w == nullptr || s == nullptr || w->shape[0] < 1 || w->shape[0] > kMaxChannels / 4 || w->shape[1] < 1 ||
@@ -516,15 +516,25 @@ private:
             const auto v = static_cast<int8_t>(s->data[i]);
             if (v < -31 || v > 16) return bad("%s is outside -31..16", shift);
         }
-        const int32_t* ignored;
-        return vector(bias, outputs, ignored);
+        auto* sums = model_.arena.make<int32_t>(static_cast<uint64_t>(outputs));
+        auto* shifts = model_.arena.make<int8_t>(static_cast<uint64_t>(outputs));
+        if (sums == nullptr || shifts == nullptr) return out_of_memory();
+        const auto* values = reinterpret_cast<const int8_t*>(w->data);
+        for (int64_t i = 0; i < outputs * inputs; ++i) sums[i / inputs] += values[i];
+        std::memcpy(shifts, s->data, static_cast<size_t>(outputs));
+        to.sums = sums;
+        to.shift = shifts;
+        return vector(bias, outputs, to.bias) &&
+               projection(values, static_cast<int32_t>(outputs), static_cast<int32_t>(inputs), to.accumulate);
     }
 
     bool tensors() {
         Arena& arena = model_.arena;
         int64_t latents = 0, details = 0;
-        if (!encoder_projection("latent_weight", "latent_bias", "latent_shift", latents, latent_features_) ||
-            !encoder_projection("detail_weight", "detail_bias", "detail_shift", details, detail_features_))
+        if (!encoder_projection("latent_weight", "latent_bias", "latent_shift", latents, latent_features_,
+                                model_.to_latents) ||
+            !encoder_projection("detail_weight", "detail_bias", "detail_shift", details, detail_features_,
+                                model_.to_details))
             return false;
         details *= 4;
         const int64_t total = latents + details, outputs = kLatentsPerHyper * kLatentsPerHyper * total;
@@ -545,13 +555,12 @@ private:
         model_.details = static_cast<int32_t>(details);
         model_.hypers = static_cast<int32_t>(rows->shape[1]);
         const auto all = static_cast<int32_t>(total);
-        Knots gain;
         const int32_t *exp2, *scale, *bias;
         if (!vector("row_scale", outputs, scale) || !vector("row_bias", outputs, bias) ||
             !vector("detail_row_scale", details, model_.magnitude_scale) ||
             !knots("step_knots", all, model_.step_knots) || !knots("row_knots", all, model_.row_knots) ||
             !knots("hyper_row_knots", model_.hypers, model_.hyper_row_knots) ||
-            !knots("hyper_gain_knots", model_.hypers, gain) || !vector("exp2", 256, exp2) ||
+            !knots("hyper_gain_knots", model_.hypers, model_.hyper_gain_knots) || !vector("exp2", 256, exp2) ||
             !predictor(*rows, scale, bias, all, 0, model_.latents, model_.y_rows) ||
             !predictor(*rows, scale, bias, all, model_.latents, model_.details, model_.detail_rows) ||
             !projection(reinterpret_cast<const int8_t*>(more->data), model_.details, model_.latents,
@@ -562,7 +571,7 @@ private:
         std::memcpy(magnitudes, magnitude->data, 128);
         model_.magnitudes = magnitudes;
         for (int64_t i = 0; i < knots_ * model_.hypers; ++i)
-            if (gain.values[i] < -15 * 256 || gain.values[i] > 15 * 256)
+            if (model_.hyper_gain_knots.values[i] < -15 * 256 || model_.hyper_gain_knots.values[i] > 15 * 256)
                 return bad("hyper_gain_knots exceed 15 octaves");
 
         for (int i = 0; i < 256; ++i)
@@ -573,6 +582,7 @@ private:
         for (int32_t e = 0; e <= kMaxExponent; ++e)
             steps[e] = static_cast<int32_t>(((int64_t{exp2[e & 255]} << (e >> 8)) + (1 << 15)) >> 16);
         model_.steps = steps;
+        model_.exp2 = exp2;
 
         const Array* wide = find("wide", Element::i16, 1);
         if (wide == nullptr) return bad("wide is missing or of a wrong type");
@@ -671,6 +681,11 @@ plic_status plic_model_open(const uint8_t* data, size_t size, const plic_options
     void* place = std::malloc(sizeof(plic_model));
     if (place == nullptr) return fail(error, PLIC_ERROR_MEMORY, "out of memory");
     auto* opened = new (place) plic_model(*set);
+    if (options != nullptr) {
+        opened->runner = options->runner;
+        opened->runner_user = options->user;
+        opened->runner_tile = static_cast<int32_t>(std::min<uint32_t>(options->tile, 65536));
+    }
     if (!Reader(*opened, data, size, error).read()) {
         plic_model_close(opened);
         return error->status;

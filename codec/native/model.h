@@ -47,6 +47,14 @@ struct RowPredictor {
     const int32_t* bias = nullptr;
 };
 
+// The end of the analysis of one kind of symbol: (sum(weight * x) - zero point * sums + bias) * 2^shift is the latent
+// in 2^-8 of its grid.
+struct Projection {
+    Pointwise accumulate;
+    const int32_t *bias = nullptr, *sums = nullptr;
+    const int8_t* shift = nullptr;
+};
+
 }  // namespace pocketlic
 
 struct plic_model {
@@ -56,6 +64,9 @@ struct plic_model {
     const pocketlic::Kernels& kernels;
     uint8_t id[32] = {};
     const char* profile = "";
+    plic_runner* runner = nullptr;
+    void* runner_user = nullptr;
+    int32_t runner_tile = 0;  // pixels
     pocketlic::Network networks[pocketlic::kNetworks] = {};
     int32_t latents = 0, details = 0, hypers = 0;  // channels of y, of d folded, and of z
     pocketlic::RowPredictor y_rows, detail_rows;
@@ -63,6 +74,9 @@ struct plic_model {
     const int32_t* magnitude_scale = nullptr;
     const int8_t* magnitudes = nullptr;  // [128]
     pocketlic::Knots step_knots, row_knots, hyper_row_knots;
+    pocketlic::Projection to_latents, to_details;  // to_details: of one cell at 1/8, a quarter of `details` channels
+    pocketlic::Knots hyper_gain_knots;
+    const int32_t* exp2 = nullptr;   // [256]
     const int32_t* steps = nullptr;  // [kMaxExponent + 1]: 2^(i/256), rounded, from the table exp2
     const uint16_t* wide = nullptr;  // ascending
     int32_t wide_count = 0;

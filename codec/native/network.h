@@ -82,6 +82,7 @@ struct Workspace {
     Buffer<int8_t> slots[kSlots];
     Buffer<int32_t> acc;
     Buffer<uint8_t> scratch;
+    Buffer<int8_t> ends[2 * kMaxEnds];  // what a foreign runner takes and makes
 };
 
 // Regions of all tensors that these regions of the outputs need. height, width: the picture's, in cells of an input.

@@ -33,7 +33,7 @@ typedef enum plic_status {
     PLIC_ERROR_MISMATCH = 4, /* the file was made by another model */
     PLIC_ERROR_LIMIT = 5,    /* the limit on pixels or memory is exceeded */
     PLIC_ERROR_MEMORY = 6,   /* the system has no memory left */
-    PLIC_ERROR_STOPPED = 7   /* a row sink asked to stop */
+    PLIC_ERROR_STOPPED = 7   /* a row sink or a row source asked to stop */
 } plic_status;
 
 typedef struct plic_error {
@@ -53,8 +53,15 @@ typedef struct plic_limits {
 
 typedef struct plic_model plic_model;
 
+/* Runs a network in place of the core, on arrays as for plic_run. Not 0: it could not, and the core does. */
+typedef int plic_runner(void *user, const char *name, uint32_t height, uint32_t width, const int8_t *const *inputs,
+                        int8_t *const *outputs);
+
 typedef struct plic_options {
     const char *kernels; /* NULL: the fastest for this machine; or a name out of plic_kernels */
+    plic_runner *runner; /* NULL: none; what it computes decides whether pixels and files are exact */
+    void *user;          /* for the runner, which is called by every thread that uses the model */
+    uint32_t tile;       /* 0: the runner takes any size; or it takes squares of that many pixels of the picture only */
 } plic_options;
 
 typedef struct plic_model_info {
@@ -132,6 +139,14 @@ plic_status plic_hash(const plic_model *model, const uint8_t *data, size_t size,
 plic_status plic_encode_symbols(const plic_model *model, const plic_info *info, const plic_limits *limits,
                                 const plic_symbols *symbols, uint8_t **file, size_t *file_size, plic_error *error);
 void plic_release(uint8_t *file); /* NULL is fine */
+
+/* Gives `rows` whole rows from row `first` on, width * components bytes each. Not 0 stops. */
+typedef int plic_row_source(void *user, uint32_t first, uint32_t rows, uint8_t *pixels);
+
+/* Encodes the picture that info describes, as for plic_encode_symbols, to the reference encoder's bytes. Every row is
+ * asked for once, from top to bottom. Takes about 6 bytes a pixel, and what the rows of a tile need. */
+plic_status plic_encode(const plic_model *model, const plic_info *info, const plic_limits *limits,
+                        plic_row_source *source, void *user, uint8_t **file, size_t *file_size, plic_error *error);
 
 /* ------------------------------------------------------------------------------- one network, for tests and tools */
 

@@ -11,6 +11,7 @@ namespace {
 const char kUsage[] =
     "usage: plic info FILE\n"
     "       plic decode MODEL FILE OUT     to PPM, or PGM where the picture is grey; OUT - is standard output\n"
+    "       plic encode MODEL PICTURE QUALITY OUT   from PPM or PGM without comments; quality 0 to 100\n"
     "       plic hash MODEL FILE...        SHA-256 of symbols and of pixels, peak memory, name\n"
     "       plic recode MODEL FILE OUT     decodes the symbols and encodes them again\n"
     "       plic bench MODEL FILE RUNS     milliseconds of each run: symbols, everything\n"
@@ -45,6 +46,12 @@ bool read_file(const char* path, Bytes& to) {
     return sound;
 }
 
+bool write_file(const char* path, const uint8_t* data, size_t size) {
+    std::FILE* out = std::fopen(path, "wb");
+    const bool written = out != nullptr && std::fwrite(data, 1, size, out) == size;
+    return out != nullptr && std::fclose(out) == 0 && written;
+}
+
 int complain(const char* what, const char* message) {
     std::fprintf(stderr, "plic: %s: %s\n", what, message);
     return 2;
@@ -56,7 +63,7 @@ void print_hex(const uint8_t* bytes, size_t n) {
 
 struct Job {
     plic_limits limits = {PLIC_DEFAULT_MAX_PIXELS, PLIC_DEFAULT_MAX_MEMORY};
-    plic_options options = {nullptr};
+    plic_options options = {};
     plic_model* model = nullptr;
     plic_error error = {PLIC_OK, ""};
     ~Job() { plic_model_close(model); }
@@ -163,11 +170,46 @@ int recode(Job& job, const char* path, const char* target) {
     if (symbols(job, file, s) != PLIC_OK ||
         plic_encode_symbols(job.model, &s.info, &job.limits, &s.arrays, &made, &size, &job.error) != PLIC_OK)
         return complain(path, job.error.message);
-    std::FILE* out = std::fopen(target, "wb");
-    const bool written = out != nullptr && std::fwrite(made, 1, size, out) == size;
+    const bool written = write_file(target, made, size);
     plic_release(made);
-    if (out == nullptr || std::fclose(out) != 0 || !written) return complain(target, "cannot write it");
+    return written ? 0 : complain(target, "cannot write it");
+}
+
+int read_row(void* user, uint32_t first, uint32_t rows, uint8_t* pixels) {
+    struct In {
+        const uint8_t* data;
+        size_t row_bytes;
+    };
+    const auto* in = static_cast<const In*>(user);
+    std::memcpy(pixels, in->data + first * in->row_bytes, rows * in->row_bytes);
     return 0;
+}
+
+int encode(Job& job, const char* path, const char* quality, const char* target) {
+    Bytes picture;
+    if (!read_file(path, picture)) return complain(path, "cannot read it");
+    char head[64] = {}, kind = 0;
+    plic_info info = {};
+    int length = 0;
+    std::memcpy(head, picture.data, picture.size < sizeof head ? picture.size : sizeof head - 1);
+    if (std::sscanf(head, "P%c %u %u 255%n", &kind, &info.width, &info.height, &length) != 3 || length == 0 ||
+        (kind != '5' && kind != '6'))
+        return complain(path, "not a PPM or PGM of 8 bits");
+    info.components = kind == '6' ? 3 : 1;
+    info.quality_hundredths = static_cast<uint32_t>(100 * std::atof(quality) + 0.5);
+    struct {
+        const uint8_t* data;
+        size_t row_bytes;
+    } in = {picture.data + length + 1, size_t{info.width} * info.components};
+    if (picture.size < static_cast<size_t>(length) + 1 + in.row_bytes * info.height)
+        return complain(path, "the picture is cut off");
+    uint8_t* made = nullptr;
+    size_t size = 0;
+    if (plic_encode(job.model, &info, &job.limits, read_row, &in, &made, &size, &job.error) != PLIC_OK)
+        return complain(path, job.error.message);
+    const bool written = write_file(target, made, size);
+    plic_release(made);
+    return written ? 0 : complain(target, "cannot write it");
 }
 
 double milliseconds() {
@@ -217,7 +259,8 @@ int main(int argc, char** argv) {
     if (std::strcmp(command, "info") == 0 && rest == 1) return info(job, arguments[0]);
     const bool three = std::strcmp(command, "decode") == 0 || std::strcmp(command, "recode") == 0 ||
                        std::strcmp(command, "bench") == 0;
-    if (!(three && rest == 3) && !(std::strcmp(command, "hash") == 0 && rest >= 2)) {
+    const bool encodes = std::strcmp(command, "encode") == 0;
+    if (!(three && rest == 3) && !(encodes && rest == 4) && !(std::strcmp(command, "hash") == 0 && rest >= 2)) {
         std::fputs(kUsage, stderr);
         return 2;
     }
@@ -226,6 +269,7 @@ int main(int argc, char** argv) {
     if (plic_model_open(weights.data, weights.size, &job.options, &job.model, &job.error) != PLIC_OK)
         return complain(arguments[0], job.error.message);
     if (std::strcmp(command, "decode") == 0) return decode(job, arguments[1], arguments[2]);
+    if (encodes) return encode(job, arguments[1], arguments[2], arguments[3]);
     if (std::strcmp(command, "recode") == 0) return recode(job, arguments[1], arguments[2]);
     if (std::strcmp(command, "bench") == 0) return bench(job, arguments[1], std::atoi(arguments[2]));
     int code = 0;

@@ -1,0 +1,58 @@
+package org.pocketlic.demo
+
+import android.content.Context
+import com.google.ai.edge.litert.Accelerator
+import com.google.ai.edge.litert.CompiledModel
+import com.google.ai.edge.litert.TensorBuffer
+import java.io.Closeable
+import java.nio.ByteBuffer
+
+/** Side of the pictures that the networks among the assets are shaped for: `export --tile`. */
+private const val TILE = 512
+
+/** LiteRT's accelerators, in the order in which the app would like to have them. */
+fun delegates(context: Context): List<Delegate> = listOf(
+    Delegate("LiteRT NPU", "NPU", TILE) { LiteRtRunner(context, CompiledModel.Options(Accelerator.NPU)) },
+    Delegate("LiteRT XNNPACK", "CPU", TILE) { threads ->
+        val options = CompiledModel.Options(Accelerator.CPU)
+        options.cpuOptions = CompiledModel.CpuOptions(threads, null, null)
+        LiteRtRunner(context, options)
+    },
+)
+
+/** The networks under LiteRT, one compiled model each. Callers take turns at one. */
+private class LiteRtRunner(context: Context, options: CompiledModel.Options) : NetworkRunner, Closeable {
+    private class Network(val model: CompiledModel) {
+        val inputs: List<TensorBuffer> = model.createInputBuffers()
+        val outputs: List<TensorBuffer> = model.createOutputBuffers()
+    }
+
+    private val networks = NAMES.associateWith {
+        Network(CompiledModel.create(context.assets, "bundle/$it.tflite", options))
+    }
+
+    override fun run(
+        name: String, height: Int, width: Int, inputs: Array<ByteBuffer>, outputs: Array<ByteBuffer>,
+    ): Boolean {
+        val network = networks[name] ?: return false
+        synchronized(network) {
+            for ((buffer, values) in network.inputs.zip(inputs)) {
+                buffer.writeInt8(ByteArray(values.remaining()).also { values.get(it) })
+            }
+            network.model.run(network.inputs, network.outputs)
+            for ((buffer, values) in network.outputs.zip(outputs)) values.put(buffer.readInt8())
+        }
+        return true
+    }
+
+    override fun close() {
+        for (network in networks.values) {
+            (network.inputs + network.outputs).forEach { it.close() }
+            network.model.close()
+        }
+    }
+
+    private companion object {
+        val NAMES = listOf("analysis", "hyper_analysis", "hyper_synthesis", "context", "synthesis")
+    }
+}

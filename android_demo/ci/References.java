@@ -1,0 +1,40 @@
+import java.io.File;
+import org.jf.dexlib2.*;
+import org.jf.dexlib2.iface.*;
+import org.jf.dexlib2.iface.instruction.*;
+import org.jf.dexlib2.iface.reference.*;
+
+/**
+ * Prints what a DEX file has and refers to: java References.java FILE.dex
+ *
+ *     class NAME SUPERCLASS INTERFACE...        one that it has
+ *     method|field IN OWNER NAME TYPE           a reference, and in which method it is; TYPE is a descriptor
+ */
+public class References {
+    public static void main(String[] arguments) throws Exception {
+        for (ClassDef type : DexFileFactory.loadDexFile(new File(arguments[0]), Opcodes.getDefault()).getClasses()) {
+            String interfaces = String.join(" ", type.getInterfaces());
+            System.out.println("class " + type.getType() + " " + type.getSuperclass() + " " + interfaces);
+            for (Method in : type.getMethods()) {
+                if (in.getImplementation() == null) continue;
+                String where = type.getType() + "->" + in.getName();
+                for (Instruction instruction : in.getImplementation().getInstructions()) {
+                    if (!(instruction instanceof ReferenceInstruction)) continue;
+                    Reference to = ((ReferenceInstruction) instruction).getReference();
+                    if (to instanceof MethodReference) {
+                        MethodReference m = (MethodReference) to;
+                        String parameters = String.join("", m.getParameterTypes());
+                        print("method", where, m.getDefiningClass(), m.getName(), "(" + parameters + ")" + m.getReturnType());
+                    } else if (to instanceof FieldReference) {
+                        FieldReference f = (FieldReference) to;
+                        print("field", where, f.getDefiningClass(), f.getName(), f.getType());
+                    }
+                }
+            }
+        }
+    }
+
+    static void print(String... words) {
+        System.out.println(String.join(" ", words));
+    }
+}

@@ -1,0 +1,89 @@
+"""The app's logic and its JNI library on JVMs: the APK's own libraries, on this processor and as Arm code under qemu.
+
+The libraries are those of the APK; where they name Android's libc.so they find this system's. Times mean nothing.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LISTED = json.loads((ROOT / "tests" / "vectors" / "vectors.json").read_text())["models"]
+SCHEMA = json.loads((ROOT / "profiling" / "profile.schema.json").read_text())
+PACKAGES = "openjdk-17-jre-headless"
+
+
+@pytest.fixture(scope="module")
+def classpath(build, ci):
+    """The app's classes, their tests, and what both need."""
+    return [build.classes("litert"), build.jvm_tests(), *ci.JUNIT, *build.libraries]
+
+
+def junit(java, classpath, library, libc, folder, *options):
+    """Run the tests on a JVM and return what it printed."""
+    folder.mkdir(exist_ok=True)
+    for name, target in (("libc.so", libc), ("libpocketlic.so", library)):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
+    done = subprocess.run(
+        [*java, f"-Djava.library.path={folder}", f"-Dpocketlic.root={ROOT}", *options, "-cp",
+         os.pathsep.join(map(str, classpath)), "org.junit.runner.JUnitCore", "org.pocketlic.demo.LogicTest",
+         "org.pocketlic.demo.EngineTest"],
+        capture_output=True, text=True, env=environment, timeout=1500,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def report(build, classpath, tmp_path_factory):
+    """What a JVM of this machine printed, and the profile that the app's benchmark made there."""
+    folder = tmp_path_factory.mktemp("jvm")
+    libc = next(Path(p) for p in ("/lib/x86_64-linux-gnu/libc.so.6", "/lib64/libc.so.6") if Path(p).exists())
+    options = ["-Xcheck:jni", "-Xmx200m", f"-Dpocketlic.report={folder / 'report.json'}"]
+    text = junit(["java"], classpath, build.jni("x86_64"), libc, folder / "lib", *options)
+    return text, json.loads((folder / "report.json").read_text())
+
+
+def test_on_this_machine(report):
+    text, _ = report
+    assert "OK (" in text
+    assert "WARNING in native method" not in text  # what -Xcheck:jni says
+
+
+def test_the_benchmarks_json_is_a_profile(report):
+    _, profile = report
+    jsonschema.validate(profile, SCHEMA)
+    (device,) = profile["devices"]
+    (run,) = device["runs"]
+    assert run["determinism"]["equal"]
+    assert device["flags"] == ["before: warm", "after: warm"]
+    assert len(run["latency_metrics"]["decode"]["total"]["samples_ms"]) == profile["protocol"]["num_runs"] == 2
+    assert profile["bundle"]["model_id"] == LISTED["cpu"]["id"]
+
+
+def test_as_arm_code(build, classpath, tmp_path):
+    """The conformance vectors through arm64-v8a's library on an Arm JVM: the code that phones run."""
+    root = Path(os.environ.get("POCKETLIC_ARM64_JVM", ROOT / "build" / "arm64-jvm"))
+    if not root.exists():
+        if shutil.which("mmdebstrap") is None or shutil.which("qemu-aarch64-static") is None:
+            pytest.skip("an Arm JVM needs mmdebstrap and qemu-user-static")
+        made = root.with_name(root.name + ".new")
+        shutil.rmtree(made, ignore_errors=True)
+        made.parent.mkdir(parents=True, exist_ok=True)
+        command = ["mmdebstrap", "--arch=arm64", "--variant=extract", f"--include={PACKAGES}", "bookworm", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no Arm JVM could be fetched: {done.stderr.strip().splitlines()[-1]}")
+        made.rename(root)
+    program = root / "usr/lib/jvm/java-17-openjdk-arm64/bin/java"
+    java = ["qemu-aarch64-static", "-cpu", "cortex-a76", "-L", str(root), str(program), "-XX:TieredStopAtLevel=1"]
+    libc = root / "lib/aarch64-linux-gnu/libc.so.6"
+    text = junit(java, classpath, build.jni("arm64-v8a"), libc, tmp_path / "lib", "-Dpocketlic.emulated=yes")
+    assert "OK (" in text
