@@ -56,7 +56,7 @@ def run(make, tmp_path, monkeypatch):
     """The command line, with random weights instead of those that ship."""
     weights = tmp_path / "weights"
     weights.write_bytes(make.small_model("cpu").to_bytes())
-    monkeypatch.setattr(cli, "_weights", lambda _: weights)
+    monkeypatch.setattr(cli, "shipped_path", lambda profile, tune: weights)
     monkeypatch.setenv("COLUMNS", "200")
     app = typer.Typer()
     app.command()(cli.export)
@@ -108,11 +108,12 @@ def test_bad_input_is_one_line(run, photo, tmp_path, option, value, message):
 
 
 def test_missing_weights_and_samples(tmp_path, monkeypatch):
-    with pytest.raises(ExportError, match="no weights pocketlic-none"):
-        cli._weights("none")
     monkeypatch.setattr(cli, "SAMPLES", tmp_path)
     with pytest.raises(ExportError, match="--image"):
         cli._sample()
+    monkeypatch.setattr(cli.resources, "files", lambda _: tmp_path)
+    with pytest.raises(ExportError, match="no weights pocketlic-float"):
+        cli._float_weights()
 
 
 def test_float_without_its_package(run, monkeypatch):
