@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ class _Reader:
                 static = text.startswith("typing.ClassVar[")
                 inner = n.annotation.slice if static and isinstance(n.annotation, ast.Subscript) else n.annotation
                 field = n.target.id
-                found = self.widest(self.type(inner), lambda t, f=field: self.levels.of_field(owner, f, t))
+                found = self.widest(self.type(inner), partial(self.levels.of_field, owner, field))
                 yield f"field {name} {field} {found} {'static' if static else '-'}"
         for m in methods:
             static = any(ast.unparse(d) == "staticmethod" for d in m.decorator_list)
@@ -109,7 +110,7 @@ class _Reader:
                 types.append("[" + self.type(m.args.vararg.annotation))
             called = "<init>" if m.name == "__init__" else m.name
             returns = self.type(m.returns)
-            returns = self.widest(returns, lambda t, c=called, p=types: self.levels.of_method(owner, c, p, t))
+            returns = self.widest(returns, partial(self.levels.of_method, owner, called, types))
             yield f"method {name} {called} ({''.join(types)}){returns} {'static' if static else '-'}"
 
     def widest(self, found: str, level: Callable[[str], int | None]) -> str:
