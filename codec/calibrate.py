@@ -1,7 +1,7 @@
 """Fitting a model's entropy tables to the symbols it produces.
 
-Training assumes that the symbols of a row are Gaussian. Those of a finished model have heavier tails, and the
-tables that say so save a fortieth of the rate.
+Training assumes one mixture of Gaussians for every row. The symbols of a finished model differ from it, and from
+row to row; tables that say so save rate (models/README.md).
 """
 
 from __future__ import annotations

@@ -246,7 +246,6 @@ def qat(
     with one_line_errors():
         from .codec.calibrate import calibrate, sample
         from .export.litert import LiteRTExecutor
-        from .export.tflite import model_to_tflite
         from .models.train import TrainOptions
         from .quantization.integer import load_model
         from .quantization.qat import qat as run
@@ -256,9 +255,9 @@ def qat(
             bf16=False, relu_leak=0.0, tune=tune, kodak=kodak, save_minutes=save_minutes,
         )  # fmt: skip
         run(options, weights, profile)
-        model = load_model(out / "model.safetensors")
-        executor = LiteRTExecutor(model_to_tflite(model))
-        write_atomic(out / "model.safetensors", calibrate(model, sample(data), executor).to_bytes())
+        path = out / "model.safetensors"
+        model = load_model(path)
+        write_atomic(path, calibrate(model, sample(data), LiteRTExecutor.from_model(model)).to_bytes())
 
 
 @app.command()
