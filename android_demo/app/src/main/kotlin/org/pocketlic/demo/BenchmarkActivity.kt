@@ -37,8 +37,7 @@ import kotlinx.serialization.json.jsonPrimitive
  * The extras are those of [benchmarkRequestOf]. The file appears whole, or, where the benchmark failed, as JSON with
  * nothing but an error.
  */
-class BenchmarkActivity : Screen(), Work.Listener<File> {
-    private var work: Work<File>? = null
+class BenchmarkActivity : WorkScreen<File>() {
     private lateinit var report: TextView
 
     @Suppress("DEPRECATION", "UNCHECKED_CAST")
@@ -62,15 +61,6 @@ class BenchmarkActivity : Screen(), Work.Listener<File> {
     override fun onNewIntent(intent: Intent) {
         super.onNewIntent(intent)
         unattended(intent)
-    }
-
-    @Suppress("OVERRIDE_DEPRECATION")
-    override fun onRetainNonConfigurationInstance(): Any? = work
-
-    override fun onDestroy() {
-        work?.detach()
-        if (isFinishing) work?.cancel()
-        super.onDestroy()
     }
 
     private fun fill(id: Int, choices: List<String>, chosen: Int) {

@@ -14,14 +14,13 @@ import android.widget.TextView
 import java.io.IOException
 
 /** Pick or take a picture, encode it, compare, save and share; or look at a `.plic` file. */
-class MainActivity : Screen(), Work.Listener<Outcome> {
+class MainActivity : WorkScreen<Outcome>() {
     private lateinit var pictures: CompareView
     private lateinit var status: TextView
     private lateinit var progress: ProgressBar
     private lateinit var quality: SeekBar
     private lateinit var encode: Button
     private var source: Uri? = null
-    private var work: Work<Outcome>? = null
     private var outcome: Outcome? = null
 
     override fun onCreate(state: Bundle?) {
@@ -66,9 +65,6 @@ class MainActivity : Screen(), Work.Listener<Outcome> {
         showButtons()
     }
 
-    @Suppress("OVERRIDE_DEPRECATION")
-    override fun onRetainNonConfigurationInstance(): Any? = work
-
     override fun onSaveInstanceState(state: Bundle) {
         super.onSaveInstanceState(state)
         state.putString(SOURCE, source?.toString())
@@ -78,12 +74,6 @@ class MainActivity : Screen(), Work.Listener<Outcome> {
     override fun onNewIntent(intent: Intent) {
         super.onNewIntent(intent)
         handle(intent)
-    }
-
-    override fun onDestroy() {
-        work?.detach()
-        if (isFinishing) work?.cancel()
-        super.onDestroy()
     }
 
     private fun onClick(id: Int, action: () -> Unit) = findViewById<View>(id).setOnClickListener { action() }

@@ -51,3 +51,17 @@ abstract class Screen : Activity() {
         else -> getString(R.string.failed, failure.message ?: failure.javaClass.simpleName)
     }
 }
+
+/** A screen with one long work: rotated, the next screen takes it over; left, it is cancelled. */
+abstract class WorkScreen<T> : Screen(), Work.Listener<T> {
+    protected var work: Work<T>? = null
+
+    @Suppress("OVERRIDE_DEPRECATION")
+    override fun onRetainNonConfigurationInstance(): Any? = work
+
+    override fun onDestroy() {
+        work?.detach()
+        if (isFinishing) work?.cancel()
+        super.onDestroy()
+    }
+}

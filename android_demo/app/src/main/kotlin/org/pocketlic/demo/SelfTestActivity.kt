@@ -9,9 +9,7 @@ import android.widget.TextView
 typealias VerdictList = List<Pair<Delegate?, Verdict>>
 
 /** Runs the conformance vectors on everything that can run the networks, and says which are exact. */
-class SelfTestActivity : Screen(), Work.Listener<VerdictList> {
-    private var work: Work<VerdictList>? = null
-
+class SelfTestActivity : WorkScreen<VerdictList>() {
     @Suppress("DEPRECATION", "UNCHECKED_CAST")
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
@@ -19,15 +17,6 @@ class SelfTestActivity : Screen(), Work.Listener<VerdictList> {
         findViewById<Button>(R.id.run).setOnClickListener { if (work?.running == true) work?.cancel() else begin() }
         work = lastNonConfigurationInstance as Work<VerdictList>?
         work?.attach(this) ?: begin()
-    }
-
-    @Suppress("OVERRIDE_DEPRECATION")
-    override fun onRetainNonConfigurationInstance(): Any? = work
-
-    override fun onDestroy() {
-        work?.detach()
-        if (isFinishing) work?.cancel()
-        super.onDestroy()
     }
 
     private fun begin() {
