@@ -111,9 +111,9 @@ class _Relu(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        if ctx.leak is None:
-            return grad.masked_fill(y <= 0, 0)
-        return torch.where(y > 0, grad, grad.clamp_max(0) * ctx.leak)
+        # Not torch.where: on a CPU that is forty times slower than arithmetic.
+        on: Tensor = torch.ops.aten.threshold_backward(grad, y, 0)
+        return on if ctx.leak is None else on + (grad - on).clamp_max(0) * ctx.leak
 
 
 _leak: ContextVar[Tensor | None] = ContextVar("leak", default=None)
