@@ -1,24 +1,26 @@
-"""Fitting a model's entropy tables to the symbols it produces.
+"""Fitting a model's entropy coding to the symbols it produces.
 
-Training assumes one mixture of Gaussians for every row. The symbols of a finished model differ from it, and from
-row to row; tables that say so save rate (models/README.md).
+Training assumes one mixture of Gaussians for every row, and codes z as it is. The symbols of a finished model differ
+from the mixture, and from row to row, and z resembles its neighbours; what says so saves rate (models/README.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
 from ..models.data import list_photographs
-from ..models.entropy import fit_mixture, mixture_tables
-from ..quantization.integer import IntegerModel
-from .codec import Codec, Executor, reference
+from ..models.entropy import ROWS, fit_mixture, mixture_tables, symbol_bits
+from ..quantization.integer import Int8, IntegerModel
+from .codec import Codec, Executor, hyper_neighbours, reference
 
 QUALITIES = tuple(range(0, 10001, 1000))  # hundredths
 LARGEST = 512  # larger symbols count as this
@@ -35,24 +37,61 @@ def sample(folder: Path) -> Iterator[NDArray[np.uint8]]:
             yield np.asarray(file.convert("RGB"))[top : top + SIDE, left : left + SIDE]
 
 
-def count_symbols(codec: Codec, pictures: Iterable[NDArray[np.uint8]]) -> NDArray[np.int64]:
+def count_magnitudes(codec: Codec, coded: Iterable[tuple[NDArray[np.int32], NDArray[np.uint8]]]) -> NDArray[np.int64]:
     """How often each magnitude 0, 1, ..., 512 or more comes in each table row, int64 [rows, 513].
 
-    pictures: uint8 [H, W, 3], each coded at every one of `QUALITIES`.
+    coded: symbols and their table rows, of one shape; those that are not coded do not count.
     """
     counts = np.zeros((len(codec.model.table_radius), LARGEST + 1), np.int64)
-    for picture in pictures:
-        for quality in QUALITIES:
-            for symbols, rows in codec.coded(codec.analyse(picture, quality), quality):
-                coded = rows >= codec.model.skip
-                cell = rows[coded].astype(np.int64) * (LARGEST + 1) + np.minimum(np.abs(symbols[coded]), LARGEST)
-                counts += np.bincount(cell, minlength=counts.size).reshape(counts.shape)
+    for symbols, rows in coded:
+        kept = rows >= codec.model.skip
+        cell = rows[kept].astype(np.int64) * (LARGEST + 1) + np.minimum(np.abs(symbols[kept]), LARGEST)
+        counts += np.bincount(cell, minlength=counts.size).reshape(counts.shape)
     return counts
 
 
+def fit_prediction(hypers: Iterable[Int8]) -> Int8:
+    """`IntegerModel.hyper_prediction`, int8 [64, 3], with the least squared error on z of pictures, int8 [h, w, 64]."""
+    products: NDArray[np.float64] | float = 0.0
+    for z in hypers:
+        all_four = np.stack([*hyper_neighbours(z), z], 2).reshape(-1, 4, z.shape[2]).astype(float)
+        products = products + np.einsum("nic,njc->cij", all_four, all_four)
+    assert isinstance(products, np.ndarray)
+    # A channel that hardly varies is not predicted.
+    weights = np.linalg.solve(products[:, :3, :3] + 10 * np.eye(3), products[:, :3, 3:])[:, :, 0]
+    return np.clip(np.round(64 * weights), -128, 127).astype(np.int8)
+
+
+def fit_hyper_rows(codec: Codec, hypers: dict[int, list[Int8]]) -> NDArray[np.int32]:
+    """`IntegerModel.hyper_row_knots` in which what codes z takes least bits. hypers: z by quality in hundredths."""
+    bits = symbol_bits(torch.arange(LARGEST + 1.0)[None], torch.arange(float(ROWS))[:, None]).numpy()
+    knots = np.zeros_like(codec.model.hyper_row_knots)
+    for knot in range(len(knots)):
+        nearest = min(hypers, key=lambda quality: abs(quality * (len(knots) - 1) - knot * 10000))
+        differences = np.concatenate([codec.differences(z).reshape(-1, knots.shape[1]) for z in hypers[nearest]])
+        cost = bits[:, np.minimum(np.abs(differences), LARGEST)].sum(1)
+        knots[knot] = cost.argmin(0) << 16
+    return knots
+
+
 def calibrate(model: IntegerModel, pictures: Iterable[NDArray[np.uint8]], run: Executor = reference) -> IntegerModel:
-    """The model with tables fitted to its symbols on pictures, uint8 [H, W, 3], which must not be test data."""
-    radius, freq = mixture_tables(fit_mixture(count_symbols(Codec(model, run), pictures)))
+    """The model with z's prediction, rows and all tables fitted to its symbols on pictures, uint8 [H, W, 3].
+
+    The pictures, each coded at every one of `QUALITIES`, must not be test data.
+    """
+    codec = Codec(model, run)
+    counts = np.zeros((len(model.table_radius), LARGEST + 1), np.int64)
+    hypers: dict[int, list[Int8]] = {quality: [] for quality in QUALITIES}
+    for picture in pictures:
+        for quality in QUALITIES:
+            symbols = codec.analyse(picture, quality)
+            hypers[quality].append(symbols.z)
+            counts += count_magnitudes(codec, codec.coded(symbols, quality)[1:])
+    model = replace(model, hyper_prediction=fit_prediction(chain.from_iterable(hypers.values())))
+    model = replace(model, hyper_row_knots=fit_hyper_rows(Codec(model), hypers))
+    codec = Codec(model)
+    counts += count_magnitudes(codec, (codec.coded_hyper(z, quality) for quality in hypers for z in hypers[quality]))
+    radius, freq = mixture_tables(fit_mixture(counts))
     calibrated = replace(model, table_radius=radius, table_freq=freq)
     calibrated.check()
     return calibrated

@@ -1,8 +1,8 @@
 """The reference codec: pixels to `.plic` bytes and back, in integers from end to end.
 
-    encode   analysis -> y, d -> hyper-analysis -> z -> rows
+    encode   analysis -> y, d -> hyper-analysis -> z -> its differences from a prediction, and rows
              hyper-synthesis, context -> means -> symbols of y; symbols of d; all, by their rows -> rANS
-    decode   rANS -> z -> rows -> rANS -> symbols of y -> rows of d -> rANS -> symbols of d
+    decode   rANS -> differences -> z -> rows -> rANS -> symbols of y -> rows of d -> rANS -> symbols of d
              hyper-synthesis, context -> means -> y_hat, d_hat -> synthesis
 
 The networks run in any executor that equals `IntegerNetwork.run`; all else is here. What the entropy decoder
@@ -163,13 +163,17 @@ class Codec:
         return plic.write(plic.PlicFile(header, tuple(streams), icc, exif))
 
     def coded(self, symbols: Symbols, quality: int) -> list[tuple[NDArray[np.int32], NDArray[np.uint8]]]:
-        """(symbols, their table rows) of z, y and d, in the shapes of `Symbols`; quality in hundredths."""
+        """What is coded of z, y and d, and its table rows, in the shapes of `Symbols`; quality in hundredths."""
         rows = self.rows(symbols.z, quality)
         return [
-            (symbols.z.astype(np.int32), self._z_rows(symbols.z.shape, quality)),
+            self.coded_hyper(symbols.z, quality),
             (symbols.y, self.latent_rows(rows)),
             (symbols.details, self.detail_rows(rows, symbols.y)),
         ]
+
+    def coded_hyper(self, z: Int8, quality: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """What is coded of z, and its table rows."""
+        return self.differences(z), self._z_rows(z.shape, quality)
 
     def decode(self, data: bytes, max_pixels: int = plic.DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
         """uint8 [H, W, 3] or [H, W] of `.plic` bytes; FormatError if damaged or of another model."""
@@ -187,11 +191,8 @@ class Codec:
         shape = (h, w, self.model.row_weight.shape[1])
         try:
             streams = [self.coder.reader(band) for band in file.bands]
-            z = _read(streams[0], self._z_rows(shape, header.quality_hundredths))
-            if z.min() < -128 or z.max() > 127:
-                raise ValueError("z outside int8")
-            z8 = z.astype(np.int8)
-            rows = self.rows(z8, header.quality_hundredths)
+            z = self._undo_prediction(_read(streams[0], self._z_rows(shape, header.quality_hundredths)))
+            rows = self.rows(z, header.quality_hundredths)
             y, details = [], []
             for b, stream in zip(self._bands(len(rows)), streams, strict=True):
                 y.append(_read(stream, self.latent_rows(rows[b])))
@@ -199,7 +200,7 @@ class Codec:
                 stream.finish()
         except ValueError as error:
             raise FormatError(f"damaged payload: {error}") from None
-        return Symbols(z8, np.concatenate(y), np.concatenate(details))
+        return Symbols(z, np.concatenate(y), np.concatenate(details))
 
     def analyse(self, rgb: NDArray[np.uint8], quality: int) -> Symbols:
         """The symbols nearest to what uint8 [H, W, 3] is transformed to, at a quality in hundredths."""
@@ -269,6 +270,34 @@ class Codec:
         magnitude = self.model.magnitude[np.minimum(np.abs(y), 127)]
         more = _multiply(magnitude, self.model.detail_row_weight) * self.model.detail_row_scale
         return self._table_row(rows[:, :, self.latents :] + more, 0)
+
+    def differences(self, z: Int8) -> NDArray[np.int32]:
+        """z int8 [h, w, 64] less its prediction from the cells to the left, above and above left, int32."""
+        return z - self._prediction(*hyper_neighbours(z))
+
+    def _undo_prediction(self, differences: NDArray[np.int32]) -> Int8:
+        """z of its `differences`; ValueError when it is no int8."""
+        h, w, channels = differences.shape
+        z = np.zeros((h + 1, w + 1, channels), np.int8)  # below a row and right of a column of what is outside
+        for y in range(1, h + 1):
+            z[y, 0] = z[y - 1, 1] if y > 1 else 0
+            for x in range(1, w + 1):
+                left, above, corner = z[y, x - 1], z[y - 1, x], z[y - 1, x - 1]
+                if y == 1:
+                    above = corner = left
+                elif x == 1:
+                    corner = above
+                cell = differences[y - 1, x - 1] + self._prediction(left, above, corner)
+                if cell.min() < -128 or cell.max() > 127:  # now: predictions from it could exceed 32 bits
+                    raise ValueError("z outside int8")
+                z[y, x] = cell
+        return np.ascontiguousarray(z[1:, 1:])
+
+    def _prediction(self, left: Int8, above: Int8, corner: Int8) -> NDArray[np.int32]:
+        """Of z [..., 64], from its neighbours."""
+        weights = self.model.hyper_prediction.T.astype(np.int32)
+        total = left * weights[0] + above * weights[1] + corner * weights[2]
+        return np.asarray((total + 32) >> 6)
 
     def _z_rows(self, shape: tuple[int, ...], quality: int) -> NDArray[np.uint8]:
         fixed = interpolate(self.model.hyper_row_knots, quality)
@@ -344,6 +373,18 @@ class Codec:
 def _read(stream: SymbolReader | rans.SymbolReader, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
     """The next symbols of a stream, in the shape of their rows."""
     return stream.read(rows.ravel()).reshape(rows.shape)
+
+
+def hyper_neighbours(z: Int8) -> tuple[Int8, Int8, Int8]:
+    """The cells to the left of each of z [h, w, 64], above it, and above left, each int8 [h, w, 64].
+
+    In the first row all three are the one to the left, in the first column the one above, in the corner 0.
+    """
+    left, above, corner = (np.zeros_like(z) for _ in range(3))
+    left[:, 1:], above[1:], corner[1:, 1:] = z[:, :-1], z[:-1], z[:-1, :-1]
+    above[0] = corner[0] = left[0]
+    left[1:, 0] = corner[1:, 0] = above[1:, 0]
+    return left, above, corner
 
 
 def anchor_mask(height: int, width: int, channels: int) -> NDArray[np.bool_]:

@@ -1,9 +1,9 @@
-"""The `.plic` container, version 1.
+"""The `.plic` container, version 2.
 
 All integers are little-endian; a *varint* is unsigned LEB128 in its shortest form.
 
     magic         4 bytes  D0 4C 0D 0A: shows a lost high bit and every kind of newline conversion
-    version       u8       1
+    version       u8       2
     flags         u8       1: grey, 2: has an ICC profile, 4: has EXIF; the other bits are 0
     model id      8 bytes  the first bytes of the model's SHA-256
     width         varint   1 .. 65535 pixels
@@ -31,7 +31,7 @@ from pocketlic.codec._native import crc32c
 from pocketlic.codec.errors import FormatError, PlicError
 
 MAGIC: Final = b"\xd0L\r\n"
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_SIDE: Final = 65535
 DEFAULT_MAX_PIXELS: Final = 1 << 27
 MODEL_ID_BYTES: Final = 8
@@ -117,7 +117,7 @@ def read_header(data: bytes) -> Header:
 def read(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> PlicFile:
     """Return the content of a `.plic` file, every byte of it checked.
 
-    Raises FormatError on anything but a whole, undamaged file of version 1 with at most `max_pixels` pixels.
+    Raises FormatError on anything but a whole, undamaged file of version 2 with at most `max_pixels` pixels.
     Memory: the size of `data`, whatever it claims.
     """
     cursor = _Cursor(data)

@@ -287,6 +287,7 @@ def extreme_model(profile: Profile) -> IntegerModel:
         row_knots=extremes("row knots", (knots, 32), 64 << 16, 192 << 16),
         hyper_gain_knots=noise("gain", (knots, 8), -3840, 3841).astype(i32),
         hyper_row_knots=extremes("hyper rows", (knots, 8), -9 << 16, 260 << 16),
+        hyper_prediction=noise("prediction", (8, 3), -128, 128).astype(np.int8),
         wide=np.array([0, 7, 15], np.int16),
         exp2=(65536 + 257 * np.arange(256) - np.arange(256) % 3).astype(i32),
         table_radius=radius,

@@ -332,7 +332,8 @@ class IntegerModel:
     step_knots: NDArray[np.int32]  # [knots, 288] log2 of the step in units of the grid, 2**-8 octaves
     row_knots: NDArray[np.int32]  # [knots, 288] what quality adds to the row, 2**-16 rows
     hyper_gain_knots: NDArray[np.int32]  # [knots, 64] log2 of the encoder's gain on z, 2**-8 octaves
-    hyper_row_knots: NDArray[np.int32]  # [knots, 64] row that codes z, 2**-16 rows
+    hyper_row_knots: NDArray[np.int32]  # [knots, 64] row that codes z less its prediction, 2**-16 rows
+    hyper_prediction: Int8  # [64, 3]: of z from the cells to the left, above and above left, in 2**-6
     wide: NDArray[np.int16]  # channels whose grid is four times finer; the two bits are a plane of their own
     exp2: NDArray[np.int32]  # [256]: round(2**16 * 2**(i/256))
     table_radius: NDArray[np.uint16]  # [64]
@@ -344,8 +345,8 @@ class IntegerModel:
     ARRAYS = (
         "latent_weight", "latent_bias", "latent_shift", "detail_weight", "detail_bias", "detail_shift",
         "row_weight", "row_scale", "row_bias", "detail_row_weight", "detail_row_scale", "magnitude",
-        "step_knots", "row_knots", "hyper_gain_knots", "hyper_row_knots", "wide", "exp2", "table_radius",
-        "table_freq",
+        "step_knots", "row_knots", "hyper_gain_knots", "hyper_row_knots", "hyper_prediction", "wide", "exp2",
+        "table_radius", "table_freq",
     )  # fmt: skip
 
     @property
@@ -423,6 +424,7 @@ class IntegerModel:
             "row_knots": (np.int32, (knots, total)),
             "hyper_gain_knots": (np.int32, (knots, hyper)),
             "hyper_row_knots": (np.int32, (knots, hyper)),
+            "hyper_prediction": (np.int8, (hyper, 3)),
             "wide": (np.int16, (self.wide.size,)),
             "exp2": (np.int32, (256,)),
             "table_radius": (np.uint16, (rows,)),

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..models.data import Photographs
 from ..models.entropy import ROWS_PER_OCTAVE, SCALE_MIN, mixture_tables
 from ..models.layers import Depthwise, Pointwise, clamp_ste, round_ste
-from ..models.network import DETAILS, LATENTS, Codec
+from ..models.network import DETAILS, HYPER, LATENTS, Codec
 from ..models.train import TrainOptions, accelerator, train
 from .equalize import equalize
 from .fake import FakeQuantNetwork, FakeQuantProjection, Rule, train_unscaled
@@ -353,6 +353,7 @@ def to_integer_model(codec: Codec, notes: dict[str, str]) -> IntegerModel:
         # A channel that is switched off at some quality may drift to any small gain.
         hyper_gain_knots=_int32(256 * (gains.log2_hyper_gain + hyper_exponent).clamp(-15, 15)),
         hyper_row_knots=_int32(row_fixed * (gains.log2_hyper_scale - math.log2(SCALE_MIN)).double()),
+        hyper_prediction=np.zeros((HYPER, 3), np.int8),  # until calibration
         wide=wide.numpy().astype(np.int16),
         exp2=np.round(2.0 ** (16 + np.arange(256) / 256)).astype(np.int32),
         table_radius=radius,

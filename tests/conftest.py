@@ -176,6 +176,7 @@ def small_model(profile: Profile, seed: int = 0) -> IntegerModel:
         "row_knots": (rng.integers(0, 9 << 16, (knots, 32)) + (30 << 16)).astype(i32),
         "hyper_gain_knots": rng.integers(-3 << 8, -2 << 8, (knots, 8)).astype(i32),
         "hyper_row_knots": np.full((knots, 8), 30 << 16, i32),
+        "hyper_prediction": rng.integers(-64, 65, (8, 3)).astype(np.int8),
         "wide": np.array([1, 5], np.int16),
         "exp2": np.round(2.0 ** (16 + np.arange(256) / 256)).astype(i32),
         "table_radius": np.full(64, 40, np.uint16),

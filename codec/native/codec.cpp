@@ -195,11 +195,21 @@ public:
         behind_z_ = stream(0);
         const rans::Status coded = behind_z_.read(model_.tables, rows.data(), rows.size(), symbols.data());
         if (coded != rans::Status::ok) return damaged(coded);
-        for (size_t i = 0; i < z_.size(); ++i) {
-            if (symbols[i] < -128 || symbols[i] > 127)
-                return fail(error_, PLIC_ERROR_FORMAT, "damaged payload: z outside int8");
-            z_[i] = static_cast<int8_t>(symbols[i]);
-        }
+        bool sound = true;
+        hyper_predictions([&](size_t i, int32_t prediction) {
+            const int32_t value = symbols[i] + prediction;
+            sound = sound && value >= -128 && value <= 127;
+            z_[i] = static_cast<int8_t>(value);
+        });
+        return sound ? PLIC_OK : fail(error_, PLIC_ERROR_FORMAT, "damaged payload: z outside int8");
+    }
+
+    // What is coded of z.
+    plic_status z_differences(Buffer<int16_t>& differences) {
+        if (!differences.allocate(memory, z_.size())) return no_memory(error_, memory);
+        hyper_predictions([&](size_t i, int32_t prediction) {
+            differences[i] = static_cast<int16_t>(z_[i] - prediction);
+        });
         return PLIC_OK;
     }
 
@@ -305,6 +315,28 @@ private:
     static size_t index(int32_t y, int32_t x, int32_t width, int32_t channels) {
         return (static_cast<size_t>(y) * static_cast<size_t>(width) + static_cast<size_t>(x)) *
                static_cast<size_t>(channels);
+    }
+
+    // Hands every element of z, in order, to put(index, prediction), by when those before have to be known.
+    template <typename Put>
+    void hyper_predictions(Put put) {
+        const auto hypers = static_cast<size_t>(model_.hypers), row = static_cast<size_t>(zw_) * hypers;
+        for (int32_t y = 0; y < zh_; ++y) {
+            for (int32_t x = 0; x < zw_; ++x) {
+                const size_t cell = index(y, x, zw_, model_.hypers);
+                const int8_t* const at = z_.data() + cell;
+                // Outside, what is nearest stands in: SPEC.md, section 5.
+                const int8_t* const left = x > 0 ? at - hypers : y > 0 ? at - row : nullptr;
+                const int8_t* const above = y > 0 ? at - row : left;
+                const int8_t* const corner = x == 0 ? above : y == 0 ? left : at - row - hypers;
+                const int8_t* weight = model_.hyper_prediction;
+                for (size_t c = 0; c < hypers; ++c, weight += 3) {
+                    const int32_t sum =
+                        left == nullptr ? 0 : weight[0] * left[c] + weight[1] * above[c] + weight[2] * corner[c];
+                    put(cell + c, (sum + 32) >> 6);
+                }
+            }
+        }
     }
 
     rans::Reader stream(int32_t band) const { return {data_ + file.bands[band].offset, file.bands[band].size}; }
@@ -1004,7 +1036,9 @@ plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, 
     Writer writer(coder.memory);
     if (!writer.header(to)) return no_memory(error, coder.memory);
     Buffer<uint8_t> z_rows, y_rows, detail_rows, coded;
+    Buffer<int16_t> z;
     status = coder.hyper_rows(z_rows);
+    if (status == PLIC_OK) status = coder.z_differences(z);
     const int32_t *y = symbols->y, *details = symbols->details;
     for (int32_t band = 0; band < static_cast<int32_t>(to.bands) && status == PLIC_OK; ++band) {
         // z, in the first band; y; details.
@@ -1025,7 +1059,7 @@ plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, 
         rans::Writer stream(model->tables, all, coded.data() + coded.size());
         rans::Status done = stream.put(details, rows[2], n[2]);
         if (done == rans::Status::ok) done = stream.put(y, rows[1], n[1]);
-        if (done == rans::Status::ok) done = stream.put(symbols->z, rows[0], n[0]);
+        if (done == rans::Status::ok) done = stream.put(z.data(), rows[0], n[0]);
         if (done != rans::Status::ok) return fail(error, PLIC_ERROR_ARGUMENT, "%s", rans::message(done));
         const uint8_t* begin = stream.finish();
         if (!writer.section(begin, static_cast<size_t>(coded.data() + coded.size() - begin)))

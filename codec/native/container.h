@@ -1,4 +1,4 @@
-// The .plic container, version 1: SPEC.md, section 2.
+// The .plic container, version 2: SPEC.md, section 2.
 #pragma once
 
 #include "memory.h"
@@ -6,7 +6,7 @@
 
 namespace pocketlic {
 
-constexpr uint8_t kVersion = 1;
+constexpr uint8_t kVersion = 2;
 constexpr uint32_t kMaxSide = 65535;
 constexpr uint32_t kBandRows = 64;  // latent rows of a band
 constexpr uint32_t kMaxBands = (kMaxSide + 63) / 64 * 4 / kBandRows;

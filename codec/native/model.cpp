@@ -541,6 +541,7 @@ private:
         const Array* rows = find("row_weight", Element::i8, 2);
         const Array* more = find("detail_row_weight", Element::i8, 2);
         const Array* magnitude = find("magnitude", Element::i8, 1);
+        const Array* prediction = find("hyper_prediction", Element::i8, 2);
         const Array* steps_array = find("step_knots", Element::i32, 2);
         if (rows == nullptr || rows->shape[0] != outputs || rows->shape[1] < 1 || rows->shape[1] > kMaxChannels)
             return bad("row_weight is missing or of a wrong shape");
@@ -548,6 +549,8 @@ private:
             return bad("detail_row_weight is missing or of a wrong shape");
         if (magnitude == nullptr || magnitude->shape[0] != 128)
             return bad("magnitude is missing or of a wrong shape");
+        if (prediction == nullptr || prediction->shape[0] != rows->shape[1] || prediction->shape[1] != 3)
+            return bad("hyper_prediction is missing or of a wrong shape");
         if (steps_array == nullptr || steps_array->shape[0] < 2 || kQualities % (steps_array->shape[0] - 1) != 0)
             return bad("step_knots is missing or of a wrong shape");
         knots_ = steps_array->shape[0];
@@ -566,10 +569,14 @@ private:
             !projection(reinterpret_cast<const int8_t*>(more->data), model_.details, model_.latents,
                         model_.magnitude_rows))
             return false;
+        const auto weights = 3 * static_cast<uint64_t>(model_.hypers);
         auto* magnitudes = arena.make<int8_t>(128);
-        if (magnitudes == nullptr) return out_of_memory();
+        auto* hyper_prediction = arena.make<int8_t>(weights);
+        if (magnitudes == nullptr || hyper_prediction == nullptr) return out_of_memory();
         std::memcpy(magnitudes, magnitude->data, 128);
+        std::memcpy(hyper_prediction, prediction->data, weights);
         model_.magnitudes = magnitudes;
+        model_.hyper_prediction = hyper_prediction;
         for (int64_t i = 0; i < knots_ * model_.hypers; ++i)
             if (model_.hyper_gain_knots.values[i] < -15 * 256 || model_.hyper_gain_knots.values[i] > 15 * 256)
                 return bad("hyper_gain_knots exceed 15 octaves");

@@ -74,6 +74,7 @@ struct plic_model {
     const int32_t* magnitude_scale = nullptr;
     const int8_t* magnitudes = nullptr;  // [128]
     pocketlic::Knots step_knots, row_knots, hyper_row_knots;
+    const int8_t* hyper_prediction = nullptr;  // [hypers][3]
     pocketlic::Projection to_latents, to_details;  // to_details: of one cell at 1/8, a quarter of `details` channels
     pocketlic::Knots hyper_gain_knots;
     const int32_t* exp2 = nullptr;   // [256]

@@ -8,11 +8,20 @@ from PIL import Image
 
 from pocketlic import shipped_model
 from pocketlic.codec import format as plic
-from pocketlic.codec.calibrate import LARGEST, PICTURES, SIDE, calibrate, count_symbols, sample
+from pocketlic.codec.calibrate import (
+    LARGEST,
+    PICTURES,
+    SIDE,
+    calibrate,
+    count_magnitudes,
+    fit_hyper_rows,
+    fit_prediction,
+    sample,
+)
 from pocketlic.codec.codec import Codec
 from pocketlic.export.litert import LiteRTExecutor
 from pocketlic.export.tflite import model_to_tflite
-from pocketlic.models.entropy import SPREADS, mixture_tables
+from pocketlic.models.entropy import SPREADS, mixture_tables, row_scales
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +59,37 @@ def test_calibrated_tables_save_bits_on_another_picture(gaussian, run, photograp
     assert total["after"] < 0.99 * total["before"]
 
 
-def test_every_coded_symbol_is_counted_once(gaussian, run, photograph):
-    crop = photograph[:64, :128]
-    codec = Codec(gaussian, run)
-    counts = count_symbols(codec, [crop])
+def test_magnitudes_are_counted_by_row(gaussian):
+    skip = gaussian.skip
+    symbols = np.array([[0, -1, 2, 600], [1, 1, 0, 7]], np.int32)
+    rows = np.array([[skip, 5, 5, 63], [5, skip - 1, 0, 63]], np.uint8)
+    counts = count_magnitudes(Codec(gaussian), [(symbols, rows), (symbols[:1], rows[:1])])
     assert counts.shape == (len(gaussian.table_radius), LARGEST + 1)
-    assert counts[: gaussian.skip].sum() == 0
-    expected = np.zeros(2, np.int64)
-    for quality in range(0, 10001, 1000):
-        for symbols, rows in codec.coded(codec.analyse(crop, quality), quality):
-            expected += (rows >= gaussian.skip).sum(), ((rows >= gaussian.skip) & (np.abs(symbols) == 1)).sum()
-    assert (counts.sum(), counts[:, 1].sum()) == tuple(expected)
+    expected = {(skip, 0): 2, (5, 1): 3, (5, 2): 2, (63, LARGEST): 2, (63, 7): 1}
+    assert {(int(r), int(m)): int(counts[r, m]) for r, m in np.argwhere(counts)} == expected
+
+
+def test_prediction_finds_how_z_depends_on_its_neighbours():
+    rng = np.random.default_rng(1)
+    z = np.zeros((40, 40, 3), np.int8)
+    for y in range(40):
+        for x in range(40):
+            left, above = z[y, x - 1] if x else z[y - 1, x], z[y - 1, x] if y else z[y, x - 1]
+            z[y, x] = np.round([0.5, 0, 1] * left + [0.25, 0, 0] * above + rng.normal(0, [20, 0, 2]))
+    weights = fit_prediction([z[:, :20], z[:, 20:]]) / 64
+    np.testing.assert_allclose(weights[0], [0.5, 0.25, 0], atol=0.08)
+    np.testing.assert_array_equal(weights[1], 0)
+    np.testing.assert_allclose(weights[2], [1, 0, 0], atol=0.08)
+
+
+def test_rows_of_z_follow_its_spread(gaussian):
+    rng = np.random.default_rng(2)
+    model = replace(gaussian, hyper_prediction=np.zeros((64, 3), np.int8))
+    spread = np.linspace(0.3, 30, 64)
+    hypers = {q: [np.clip(rng.normal(0, spread, (40, 40, 64)), -128, 127).round().astype(np.int8)] for q in (0, 10000)}
+    knots = fit_hyper_rows(Codec(model), hypers)
+    assert knots.shape == model.hyper_row_knots.shape
+    np.testing.assert_allclose(row_scales()[knots >> 16], np.broadcast_to(spread, knots.shape), rtol=0.25)
 
 
 def test_the_sample_spreads_over_the_folder_and_is_cut_from_the_middle(tmp_path):

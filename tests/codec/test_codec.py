@@ -231,7 +231,7 @@ def test_z_beyond_int8_is_refused(picture):
     z_rows = np.clip((fixed + (1 << 15)) >> 16, codec.model.skip, 63).astype(np.uint8)
     rows = codec.rows(s.z, 6000)
     rows = np.concatenate([z_rows, codec.latent_rows(rows).ravel(), codec.detail_rows(rows, s.y).ravel()])
-    symbols = np.concatenate([s.z.ravel().astype(np.int32), s.y.ravel(), s.details.ravel()])
+    symbols = np.concatenate([codec.differences(s.z).ravel(), s.y.ravel(), s.details.ravel()])
     assert codec.coder.encode(symbols, rows) == file.bands[0]
     for value in (128, -129, 3000):
         symbols[0] = value

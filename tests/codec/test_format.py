@@ -20,8 +20,8 @@ def with_check(content: bytes) -> bytes:
 
 def test_golden_bytes():
     data = plic.write(FILE)
-    assert data[:22].hex() == "d04c0d0a0106000102030405060780068004a217ea03"
-    assert hashlib.sha256(data).hexdigest()[:16] == "36d3b908cddc8544"
+    assert data[:22].hex() == "d04c0d0a0206000102030405060780068004a217ea03"
+    assert hashlib.sha256(data).hexdigest()[:16] == "ccbd3e4ddbdb69fe"
     assert plic.read(data) == FILE
     assert plic.read_header(data) == HEADER
 
@@ -93,8 +93,8 @@ def test_rubbish_is_refused(tail, kept):
         (lambda d: d.replace(b"\r\n", b"\n"), "text mode"),
         (lambda d: d.replace(b"\n", b"\r\n"), "text mode"),
         (lambda d: bytes(b & 127 for b in d), "text mode"),
-        (lambda d: d[:4] + b"\x02" + d[5:], r"file version 2 is newer than this decoder \(1\)"),
-        (lambda d: d[:4] + b"\x00" + d[5:], "no file version 0"),
+        (lambda d: d[:4] + b"\x03" + d[5:], r"file version 3 is newer than this decoder \(2\)"),
+        (lambda d: d[:4] + b"\x01" + d[5:], "no file version 1"),
         (lambda d: d[:5] + b"\x08" + d[6:], "damaged or incomplete"),
         (lambda d: with_check(d[:5] + b"\x08" + d[6:-4]), "unknown flags"),
         (lambda d: d + b"\0", "damaged or incomplete"),

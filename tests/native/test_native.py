@@ -192,7 +192,7 @@ def test_damage_that_checksums_do_not_show(tiny):
     assert agreed[True] > 300
 
 
-def header_bytes(width, height, quality=5000, flags=0, version=1, model=b"12345678", more=b""):
+def header_bytes(width, height, quality=5000, flags=0, version=plic.VERSION, model=b"12345678", more=b""):
     def varint(v):
         return bytes([v]) if v < 128 else bytes([v & 127 | 128]) + varint(v >> 7)
 
@@ -218,8 +218,8 @@ def checked(content):
         (header_bytes(65535, 65535), "limit of"),
         (header_bytes(1, 1, 10001), "quality 100.01"),
         (header_bytes(1, 1, flags=8), "unknown flags"),
-        (header_bytes(1, 1, version=2), "newer"),
-        (header_bytes(1, 1, version=0), "no file version"),
+        (header_bytes(1, 1, version=plic.VERSION + 1), "newer"),
+        (header_bytes(1, 1, version=plic.VERSION - 1), "no file version"),
         (header_bytes(1, 1), "truncated in the symbols"),
         (header_bytes(1, 1, more=b"\xff\xff\xff\xff\x0f"), "truncated in the symbols"),
         (header_bytes(1, 1, more=b"\x80\x00"), "malformed number"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,16 @@ def test_knots():
     f = fields("knots")
     values = [int(interpolate(f["knots"].astype(np.int32)[:, None], int(q))[0]) for q in f["quality"]]
     assert values == f["value"].tolist()
+
+
+def test_prediction(make):
+    f = fields("prediction")
+    model = make.small_model("cpu")
+    channels = len(model.hyper_prediction)
+    codec = Codec(replace(model, hyper_prediction=np.tile(f["weights"].astype(np.int8), (channels, 1))))
+    symbols, z = (np.repeat(f[name].reshape(2, 3, 1), channels, 2) for name in ("symbols", "z"))
+    np.testing.assert_array_equal(codec._undo_prediction(symbols.astype(np.int32)), z)
+    np.testing.assert_array_equal(codec.differences(z.astype(np.int8)), symbols)
 
 
 def test_steps(make):

@@ -145,6 +145,7 @@ ARRAYS = {
     "hyper gain knots": ("hyper_gain_knots", poke((0, 0), -(2**31)), "15 octaves"),
     "large hyper gain": ("hyper_gain_knots", poke((0, 0), 2**31 - 1), "15 octaves"),
     "hyper row knots": ("hyper_row_knots", lambda x: x[:, 1:], "hyper_row_knots is"),
+    "hyper prediction": ("hyper_prediction", lambda x: x[:, :2], "hyper_prediction is"),
     "wide out of range": ("wide", poke(1, 16), "wide"),
     "wide negative": ("wide", poke(0, -1), "wide"),
     "wide twice": ("wide", poke(1, 1), "wide"),
