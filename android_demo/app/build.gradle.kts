@@ -1,10 +1,11 @@
+import javax.inject.Inject
+import org.gradle.process.ExecOperations
+
 plugins {
     alias(libs.plugins.android)
 }
 
-val root = rootDir.parentFile
-val assets = layout.buildDirectory.dir("pocketlic/assets")
-val programAssets = layout.buildDirectory.dir("pocketlic/executorch")
+val root: File = rootDir.parentFile
 
 android {
     namespace = "org.pocketlic.demo"
@@ -19,8 +20,8 @@ android {
         versionName = "0.1.0"
         testInstrumentationRunner = "androidx.test.runner.AndroidJUnitRunner"
         ndk { abiFilters += listOf("arm64-v8a", "armeabi-v7a", "x86_64") }
-        // The core needs no standard library of C++.
-        externalNativeBuild { cmake { arguments += "-DANDROID_STL=none" } }
+        // For its headers: nothing of the library itself is used, and none gets into the app.
+        externalNativeBuild { cmake { arguments += "-DANDROID_STL=c++_static" } }
     }
 
     externalNativeBuild { cmake { path = file("src/main/cpp/CMakeLists.txt") } }
@@ -49,8 +50,8 @@ android {
     // Runtimes map these from the APK.
     androidResources { noCompress += listOf("tflite", "plic", "pte") }
 
-    sourceSets.getByName("main").assets.srcDir(assets)
-    sourceSets.getByName("executorch").assets.srcDir(programAssets)
+    // LiteRT finds the vendors' libraries for NPUs as files.
+    packaging { jniLibs { useLegacyPackaging = true } }
 
     // The desktop's library for EngineTest: -Ppocketlic.library=FOLDER; without it, those tests are skipped.
     testOptions.unitTests.all { test ->
@@ -71,20 +72,70 @@ dependencies {
 }
 
 // The model, its networks for LiteRT, and the sample pictures; needs `pip install .` in the repository, and ExecuTorch's
-// programs `pip install '.[executorch]'`. The vectors beside them are those that the self-test runs.
+// programs `pip install '.[executorch]'`.
+abstract class ExportTask @Inject constructor(private val commands: ExecOperations) : DefaultTask() {
+    @get:InputFiles
+    abstract val weights: ConfigurableFileCollection
+
+    @get:Input
+    abstract val command: ListProperty<String>
+
+    /** Where among the assets. */
+    @get:Input
+    abstract val folder: Property<String>
+
+    @get:OutputDirectory
+    abstract val assets: DirectoryProperty
+
+    @TaskAction
+    fun export() {
+        val bundle = assets.get().dir(folder.get()).asFile
+        bundle.deleteRecursively()
+        commands.exec { commandLine(command.get() + bundle.path) }
+    }
+}
+
+// Models of other files than the app's own, and the vectors that the self-test runs.
+abstract class CopyTask @Inject constructor(private val files: FileSystemOperations) : DefaultTask() {
+    @get:InputFiles
+    abstract val models: ConfigurableFileCollection
+
+    @get:InputFiles
+    abstract val vectors: ConfigurableFileTree
+
+    @get:OutputDirectory
+    abstract val assets: DirectoryProperty
+
+    @TaskAction
+    fun copy() {
+        files.sync {
+            from(models) { into("models") }
+            from(vectors) { into("vectors") }
+            into(assets)
+        }
+    }
+}
+
 val python = (findProperty("pocketlic.python") as String?) ?: "${root.path}/.venv/bin/python"
 
-fun exportTask(name: String, target: String, folder: Provider<Directory>) = tasks.register<Exec>(name) {
-    inputs.dir(root.resolve("models/weights"))
-    outputs.dir(folder)
-    workingDir = root
-    commandLine(python, "export.py", "--target", target, "--tile", "512", "--out", folder.get().asFile.path)
+fun exportTask(name: String, target: String, into: String) = tasks.register<ExportTask>(name) {
+    weights.from(fileTree(root.resolve("models/weights")))
+    command.set(listOf(python, "${root.path}/export.py", "--target", target, "--tile", "512", "--out"))
+    folder.set(into)
 }
-val bundle = exportTask("exportBundle", "android-assets", assets.map { it.dir("bundle") })
-val programs = exportTask("exportPrograms", "executorch-xnnpack", programAssets.map { it.dir("programs") })
-val vectors = tasks.register<Copy>("copyVectors") {
-    from(root.resolve("tests/vectors")) { include("vectors.json", "cpu/*.plic") }
-    into(assets.map { it.dir("vectors") })
+val bundle = exportTask("exportBundle", "android-assets", "bundle")
+val programs = exportTask("exportPrograms", "executorch-xnnpack", "programs")
+val others = tasks.register<CopyTask>("copyModelsAndVectors") {
+    models.from(listOf("strict", "cpu-visual").map { root.resolve("models/weights/pocketlic-$it.safetensors") })
+    vectors.from(root.resolve("tests/vectors")).include("vectors.json", "cpu/*.plic")
 }
-tasks.named("preBuild") { dependsOn(bundle, vectors) }
-tasks.matching { it.name.startsWith("preExecutorch") }.configureEach { dependsOn(programs) }
+
+androidComponents {
+    onVariants { variant ->
+        variant.sources.assets?.addGeneratedSourceDirectory(bundle, ExportTask::assets)
+        variant.sources.assets?.addGeneratedSourceDirectory(others, CopyTask::assets)
+        if (variant.flavorName == "executorch") {
+            variant.sources.assets?.addGeneratedSourceDirectory(programs, ExportTask::assets)
+        }
+    }
+}

@@ -9,6 +9,7 @@ import org.jf.dexlib2.iface.reference.*;
  *
  *     class NAME SUPERCLASS INTERFACE...        one that it has
  *     method|field IN OWNER NAME TYPE           a reference, and in which method it is; TYPE is a descriptor
+ *     type IN NAME - -                          the same to a class
  */
 public class References {
     public static void main(String[] arguments) throws Exception {
@@ -21,7 +22,9 @@ public class References {
                 for (Instruction instruction : in.getImplementation().getInstructions()) {
                     if (!(instruction instanceof ReferenceInstruction)) continue;
                     Reference to = ((ReferenceInstruction) instruction).getReference();
-                    if (to instanceof MethodReference) {
+                    if (to instanceof TypeReference) {
+                        print("type", where, ((TypeReference) to).getType(), "-", "-");
+                    } else if (to instanceof MethodReference) {
                         MethodReference m = (MethodReference) to;
                         String parameters = String.join("", m.getParameterTypes());
                         print("method", where, m.getDefiningClass(), m.getName(), "(" + parameters + ")" + m.getReturnType());

@@ -125,7 +125,7 @@ public class Stubs {
             if (line[0].equals("field"))
                 out.visitField(ACC_PUBLIC | (isStatic ? ACC_STATIC | ACC_FINAL : 0)
                     | (isEnum && line[3].equals("L" + name + ";") ? ACC_ENUM : 0), line[2], line[3], null, null);
-            else if (line[0].equals("method"))
+            else if (line[0].equals("method") && !isBridge(known, line[2], line[3]))
                 // What newer systems add to an interface has a default.
                 method(out, methods, isInterface,
                     ACC_PUBLIC | (isStatic ? ACC_STATIC : isInterface && known == null ? ACC_ABSTRACT : 0), line[2],
@@ -133,6 +133,21 @@ public class Stubs {
         }
         out.visitEnd();
         return out.toByteArray();
+    }
+
+    /** Whether a method of LINES is one that jadx knows with a parameter's own type in place of Object. */
+    static boolean isBridge(ClspClass known, String name, String descriptor) {
+        if (known == null) return false;
+        Type[] types = Type.getArgumentTypes(descriptor);
+        for (ClspMethod m : known.getMethodsMap().values()) {
+            String shortId = m.getMethodInfo().getShortId();
+            Type[] own = Type.getArgumentTypes(shortId.substring(shortId.indexOf('(')));
+            boolean same = m.getMethodInfo().getName().equals(name) && own.length == types.length;
+            for (int i = 0; same && i < own.length; i++)
+                same = own[i].equals(types[i]) || types[i].getInternalName().equals("java/lang/Object");
+            if (same) return true;
+        }
+        return false;
     }
 
     static boolean isInterfaceOfJava(String name) {

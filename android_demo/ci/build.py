@@ -1,7 +1,7 @@
 """Builds the app's APK without Google's SDK: python android_demo/ci/build.py TOOLS OUT
 
 TOOLS is a folder that requirements.txt was installed into. Besides, Debian's packages aapt, zipalign, apksigner,
-android-framework-res, junit4 and openjdk-17-jdk-headless are needed, and a compiler for each ABI. In OUT, steps lie
+android-framework-res, junit4 and openjdk-17-jdk-headless are needed, and a C++ compiler for each ABI. In OUT, steps lie
 side by side, and each is used again as long as what it was made from is unchanged:
 
     android.jar     signatures of API 36, no code          classes/   Kotlin, compiled
@@ -38,21 +38,26 @@ FRAMEWORK = Path("/usr/share/android-framework-res/framework-res.apk")
 JUNIT = [Path("/usr/share/java") / name for name in ("junit4.jar", "hamcrest.jar")]
 COMPILERS = {
     "arm64-v8a": ("aarch64-linux-gnu-g++", "-mno-outline-atomics"),
+    # Android passes floating-point numbers in integer registers, as Debian's armel does.
+    "armeabi-v7a": ("arm-linux-gnueabi-g++", "-march=armv7-a+neon", "-mfloat-abi=softfp"),
     "x86_64": ("x86_64-linux-gnu-g++",),
 }
-PROGRAMS = ("java", "javac", "aapt2", "zipalign", "apksigner", "keytool", COMPILERS["arm64-v8a"][0])
+ABIS = tuple(COMPILERS)
+PROGRAMS = ("java", "javac", "aapt2", "zipalign", "apksigner", "keytool")
+# What the Android plugin of libs.versions.toml compiles Kotlin as.
+KOTLIN = "2.2"
 # All that the JNI library takes from the system; bionic has each of them.
-LIBC = ("calloc", "free", "malloc", "memchr", "memcmp", "memcpy", "memmove", "memset", "snprintf", "strcmp", "strlen",
-        "vsnprintf")  # fmt: skip
+LIBC = ("calloc", "free", "malloc", "memchr", "memcmp", "memcpy", "memmove", "memset", "raise", "snprintf", "strcmp",
+        "strlen", "vsnprintf")  # fmt: skip
 
 
 class BuildError(Exception):
     """A step failed; the message says which, and how."""
 
 
-def absent(tools: Path) -> list[str]:
+def absent(tools: Path, abis: Sequence[str] = ABIS) -> list[str]:
     """What is needed and not there, in words."""
-    names = [name for name in PROGRAMS if shutil.which(name) is None]
+    names = [name for name in (*PROGRAMS, *(COMPILERS[abi][0] for abi in abis)) if shutil.which(name) is None]
     names += [str(path) for path in (FRAMEWORK, *JUNIT, tools / "run_kotlin_kernel") if not path.exists()]
     return names
 
@@ -76,8 +81,8 @@ def setting(name: str) -> str:
 class Build:
     """The steps. Each method makes one thing in `out`, whose path it returns."""
 
-    def __init__(self, tools: Path, out: Path, abis: Sequence[str] = ("arm64-v8a",)) -> None:
-        if names := absent(tools):
+    def __init__(self, tools: Path, out: Path, abis: Sequence[str] = ABIS) -> None:
+        if names := absent(tools, abis):
             raise BuildError(f"not here: {', '.join(names)}")
         out.mkdir(parents=True, exist_ok=True)
         self.out, self.abis = out, abis
@@ -121,9 +126,9 @@ class Build:
             self.made(jar)
         return jar
 
-    def missing_references(self, level: int) -> list[str]:
-        """What the APK's code takes from Android that an API level does not have, one line each."""
-        lines = run("references", "java", "-cp", self.r8, HERE / "References.java", self.dex())
+    def missing_references(self, level: int, dex: Path | None = None) -> list[str]:
+        """What the APK's code, or another DEX file, takes from Android that an API level lacks, one line each."""
+        lines = run("references", "java", "-cp", self.r8, HERE / "References.java", dex or self.dex())
         stubs = (self.out / "signatures.txt").read_text().splitlines()
         return missing_at(level, lines.splitlines(), stubs, ApiLevels(self.r8))
 
@@ -158,16 +163,20 @@ class Build:
         return base
 
     def assets(self) -> Path:
-        """What `pocketlic export --target android-assets` writes, and the conformance vectors of its model."""
+        """What `pocketlic export --target android-assets` writes, its model's vectors, and the other models."""
         from pocketlic import shipped_model
         from pocketlic.export.bundle import write_bundle
 
         folder, model = self.out / "assets", shipped_model("cpu")
         vectors = ROOT / "tests" / "vectors"
         files = sorted((vectors / "cpu").iterdir())
-        if not self.unchanged(folder, [model.model_id, vectors / "vectors.json", *files]):
+        others = [ROOT / "models" / "weights" / f"pocketlic-{name}.safetensors" for name in ("strict", "cpu-visual")]
+        if not self.unchanged(folder, [model.model_id, vectors / "vectors.json", *files, *others]):
             folder.mkdir()
             write_bundle(model, folder / "bundle", 512, "android-assets")
+            (folder / "models").mkdir()
+            for path in others:
+                shutil.copy(path, folder / "models")
             shutil.copytree(vectors / "cpu", folder / "vectors" / "cpu")
             shutil.copy(vectors / "vectors.json", folder / "vectors")
             self.made(folder)
@@ -180,7 +189,7 @@ class Build:
             compiler = os.pathsep.join([str(self.compiler), str(self.libraries[0])])
             run(f"kotlinc for {target.name}", "java", "-Xmx1g", "-cp", compiler,
                 "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", "-no-stdlib", "-no-reflect", "-jvm-target", "1.8",
-                "-Werror", f"-Xfriend-paths={classpath[0]}", "-cp", path, "-d", target, *sources)  # fmt: skip
+                "-language-version", KOTLIN, "-api-version", KOTLIN, "-Werror", f"-Xfriend-paths={classpath[0]}", "-cp", path, "-d", target, *sources)  # fmt: skip
             self.made(target)
         return target
 
@@ -218,7 +227,7 @@ class Build:
             run("stub of libc", cc, "-w", "-shared", "-nostdlib", "-fno-builtin", "-Wl,-soname,libc.so", stub, "-o",
                 stub.with_suffix(".so"))  # fmt: skip
             run(f"the JNI library for {abi}", compiler, "-std=c++17", "-O3", "-fPIC", "-shared", "-nostdlib",
-                "-fno-exceptions", "-fno-rtti", "-fno-stack-protector", "-U_FORTIFY_SOURCE", "-fvisibility=hidden",
+                "-fno-exceptions", "-fno-rtti", "-fno-unwind-tables", "-fno-stack-protector", "-U_FORTIFY_SOURCE", "-fvisibility=hidden",
                 *flags, *jni_includes(), f"-I{NATIVE}", *sources, "-o", target, "-s", "-Wl,-soname,libpocketlic.so",
                 "-Wl,--no-undefined", "-Wl,-z,max-page-size=16384", "-Wl,--hash-style=both", f"-L{stub.parent}",
                 "-l:libc.so", "-lgcc")  # fmt: skip
@@ -288,10 +297,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tools", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--abi", action="append", choices=COMPILERS, help="of the JNI library; by default arm64-v8a")
+    parser.add_argument("--abi", action="append", choices=COMPILERS, help="of the JNI library; all by default")
     arguments = parser.parse_args()
     try:
-        build = Build(arguments.tools.resolve(), arguments.out.resolve(), arguments.abi or ["arm64-v8a"])
+        build = Build(arguments.tools.resolve(), arguments.out.resolve(), arguments.abi or ABIS)
         apk = build.apk()
         missing = build.missing_references(int(setting("minSdk")))
         if missing:

@@ -30,8 +30,18 @@ def missing_at(level: int, lines: Iterable[str], stubs: Iterable[str], levels: A
     references = [row for row in rows if row[0] != "class"]
     checked = {where for _, where, owner, name, _ in references if (owner, name) == LEVEL}
     found = set()
+    for name, bases in parents.items():
+        for base in bases if name in own else ():
+            if base.startswith(FRAMEWORK) and ((since := levels.of_class(base)) is None or since > level):
+                found.add(f"{base}, extended by {name}: {f'API {since}' if since else 'unknown'}")
     for kind, where, owner, name, type_ in references:
         if where in checked or (kind == "method" and name in ALWAYS) or f"{owner}->{name}" in HIDDEN:
+            continue
+        if kind == "type":
+            type_ = owner.lstrip("[")
+            since = levels.of_class(type_) if type_.startswith(FRAMEWORK) else 1
+            if since is None or since > level:
+                found.add(f"{type_}, used in {where}: {f'API {since}' if since else 'unknown'}")
             continue
         ancestors = [c for c in _ancestors(owner, parents) if c.startswith(FRAMEWORK)]
         since = _since(kind, ancestors, name, type_, levels)

@@ -29,4 +29,4 @@ def build(ci):
     """The steps of the build; what they made is kept in build/android and made anew when its sources change."""
     if names := ci.absent(TOOLS):
         pytest.skip(f"building the app needs {', '.join(names)}; see android_demo/ci/build.py")
-    return ci.Build(TOOLS, ROOT / "build" / "android", ("arm64-v8a", "x86_64"))
+    return ci.Build(TOOLS, ROOT / "build" / "android")

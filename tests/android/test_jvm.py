@@ -5,6 +5,7 @@ The libraries are those of the APK; where they name Android's libc.so they find 
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,8 +25,8 @@ def classpath(build, ci):
     return [build.classes("litert"), build.jvm_tests(), *ci.JUNIT, *build.libraries]
 
 
-def junit(java, classpath, library, libc, folder, *options):
-    """Run the tests on a JVM and return what it printed."""
+def junit(java, classpath, library, libc, folder, *options, tests=("LogicTest", "EngineTest")):
+    """Run tests on a JVM and return what it printed."""
     folder.mkdir(exist_ok=True)
     for name, target in (("libc.so", libc), ("libpocketlic.so", library)):
         (folder / name).unlink(missing_ok=True)
@@ -33,8 +34,8 @@ def junit(java, classpath, library, libc, folder, *options):
     environment = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
     done = subprocess.run(
         [*java, f"-Djava.library.path={folder}", f"-Dpocketlic.root={ROOT}", *options, "-cp",
-         os.pathsep.join(map(str, classpath)), "org.junit.runner.JUnitCore", "org.pocketlic.demo.LogicTest",
-         "org.pocketlic.demo.EngineTest"],
+         os.pathsep.join(map(str, classpath)), "org.junit.runner.JUnitCore",
+         *(f"org.pocketlic.demo.{test}" for test in tests)],
         capture_output=True, text=True, env=environment, timeout=1500,
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
@@ -42,10 +43,14 @@ def junit(java, classpath, library, libc, folder, *options):
 
 
 @pytest.fixture(scope="module")
-def report(build, classpath, tmp_path_factory):
+def libc():
+    return next(Path(p) for p in ("/lib/x86_64-linux-gnu/libc.so.6", "/lib64/libc.so.6") if Path(p).exists())
+
+
+@pytest.fixture(scope="module")
+def report(build, classpath, libc, tmp_path_factory):
     """What a JVM of this machine printed, and the profile that the app's benchmark made there."""
     folder = tmp_path_factory.mktemp("jvm")
-    libc = next(Path(p) for p in ("/lib/x86_64-linux-gnu/libc.so.6", "/lib64/libc.so.6") if Path(p).exists())
     options = ["-Xcheck:jni", "-Xmx200m", f"-Dpocketlic.report={folder / 'report.json'}"]
     text = junit(["java"], classpath, build.jni("x86_64"), libc, folder / "lib", *options)
     return text, json.loads((folder / "report.json").read_text())
@@ -55,6 +60,17 @@ def test_on_this_machine(report):
     text, _ = report
     assert "OK (" in text
     assert "WARNING in native method" not in text  # what -Xcheck:jni says
+
+
+def test_memory_for_12_megapixels(build, classpath, libc, tmp_path, monkeypatch):
+    """With a phone's number of cores, and little of Java's heap; pictures and the core's memory are outside it."""
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "262144")
+    options = ["-Xmx64m", "-XX:MaxDirectMemorySize=256m", "-XX:+UseSerialGC", "-XX:ActiveProcessorCount=8"]
+    text = junit(["java"], classpath, build.jni("x86_64"), libc, tmp_path / "lib", *options, tests=["MemoryTest"])
+    assert "OK (1 test)" in text
+    taken, counted = map(int, re.search(r"take (\d+) MB, counted were (\d+) MB", text).groups())
+    # The count holds, but for what the JVM itself grows by, and leaves the platform its part of 256 MB.
+    assert taken - 16 <= counted <= 208
 
 
 def test_the_benchmarks_json_is_a_profile(report):

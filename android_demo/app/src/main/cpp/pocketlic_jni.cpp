@@ -176,7 +176,7 @@ NATIVE(jstring, profile)(JNIEnv* env, jobject, jlong handle) {
     return env->NewStringUTF(info.profile);
 }
 
-// width, height, components, quality in hundredths
+// width, height, components, quality in hundredths, and the two halves of what the model's id begins with
 NATIVE(jintArray, info)(JNIEnv* env, jobject, jbyteArray file) {
     const Bytes data(env, file);
     plic_info info;
@@ -185,10 +185,17 @@ NATIVE(jintArray, info)(JNIEnv* env, jobject, jbyteArray file) {
         fail(env, error);
         return nullptr;
     }
-    const jint values[] = {static_cast<jint>(info.width), static_cast<jint>(info.height),
-                           static_cast<jint>(info.components), static_cast<jint>(info.quality_hundredths)};
-    jintArray result = env->NewIntArray(4);
-    if (result != nullptr) env->SetIntArrayRegion(result, 0, 4, values);
+    uint32_t id[2] = {};
+    for (int i = 0; i < 8; ++i) id[i / 4] = id[i / 4] << 8 | info.model_id[i];
+    const jint values[] = {static_cast<jint>(info.width),
+                           static_cast<jint>(info.height),
+                           static_cast<jint>(info.components),
+                           static_cast<jint>(info.quality_hundredths),
+                           static_cast<jint>(id[0]),
+                           static_cast<jint>(id[1])};
+    constexpr jsize count = sizeof values / sizeof values[0];
+    jintArray result = env->NewIntArray(count);
+    if (result != nullptr) env->SetIntArrayRegion(result, 0, count, values);
     return result;
 }
 

@@ -1,7 +1,11 @@
 package org.pytorch.executorch;
 
-public class Module {
-    public static native Module load(String path);
+import java.io.Closeable;
+
+public class Module implements Closeable {
+    public static final int LOAD_MODE_MMAP = 1;
+    public static native Module load(String path, int loadMode, int numThreads);
     public native EValue[] forward(EValue... inputs);
     public native void destroy();
+    @Override public native void close();
 }

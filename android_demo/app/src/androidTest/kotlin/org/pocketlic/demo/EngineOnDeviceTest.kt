@@ -2,7 +2,9 @@ package org.pocketlic.demo
 
 import android.app.Activity
 import android.content.Intent
+import android.graphics.Bitmap
 import android.net.Uri
+import android.os.Debug
 import android.widget.TextView
 import androidx.test.ext.junit.runners.AndroidJUnit4
 import androidx.test.platform.app.InstrumentationRegistry
@@ -47,12 +49,39 @@ class EngineOnDeviceTest {
 
     @Test
     fun aSamplePictureThereAndBack() {
-        val photo = loadPhoto(context, Uri.parse("asset:/${assets.samples().first()}")).bitmap
+        val photo = loadPhoto(context, Uri.parse("asset:/${assets.samples().first()}")).raster
         Engine(assets.weights()).use { engine ->
-            val file = engine.encode(photo.width, photo.height, 3, 90.0, BitmapRows(photo) { true })
-            val decoded = decodeToBitmap(engine, file) { true }
-            assertTrue("${psnrOf(photo, decoded)} dB", psnrOf(photo, decoded)!! > 30)
+            val made = compare(engine, photo, 90.0, AndroidPlatform) { _, _ -> true }
+            assertTrue("${made.psnr} dB", made.psnr!! > 30)
+            assertTrue("${made.jpegBytes} bytes", made.jpegBytes >= made.file.size)
         }
+    }
+
+    @Test
+    fun filesOfAllModelsAreOpened() {
+        val all = assets.allWeights().toList()
+        assertEquals(3, all.size)
+        for (weights in all) {
+            val file = Engine(weights).use { it.encode(20, 10, 3, 50.0) { _, _ -> true } }
+            openChosenEngine(context, Engine.inspect(file).model).use { decode(it, file, AndroidPlatform) { true } }
+        }
+    }
+
+    /** What `dumpsys meminfo` calls TOTAL PSS, while a photo of 12 megapixels is compared. */
+    @Test
+    fun twelveMegapixelsWithin256Megabytes() {
+        val large = Bitmap.createScaledBitmap(
+            loadPhoto(context, Uri.parse("asset:/${assets.samples().first()}")).raster.bitmap, 4032, 3024, true,
+        )
+        var most = 0
+        Engine(assets.weights()).use { engine ->
+            compare(engine, BitmapRaster(large), 70.0, AndroidPlatform) { _, _ ->
+                val now = Debug.MemoryInfo().also(Debug::getMemoryInfo).totalPss
+                synchronized(engine) { most = maxOf(most, now) }
+                true
+            }
+        }
+        assertTrue("$most kB", most * 1024L <= Memory.APP)
     }
 
     @Test

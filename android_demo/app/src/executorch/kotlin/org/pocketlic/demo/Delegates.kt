@@ -13,14 +13,14 @@ private const val TILE = 512
 
 /** ExecuTorch with XNNPACK. */
 fun delegates(context: Context): List<Delegate> =
-    listOf(Delegate("ExecuTorch XNNPACK", "CPU", TILE) { ExecuTorchRunner(context) })
+    listOf(Delegate("ExecuTorch XNNPACK", "CPU", TILE) { threads -> ExecuTorchRunner(context, threads) })
 
 /** The networks under ExecuTorch, one program each, which it wants as files. Callers take turns at one. */
-private class ExecuTorchRunner(context: Context) : NetworkRunner, Closeable {
+private class ExecuTorchRunner(context: Context, threads: Int) : NetworkRunner, Closeable {
     private val networks = NAMES.associateWith { name ->
         val file = File(context.cacheDir, "$name.pte")
         context.assets.open("programs/$name.pte").use { from -> file.outputStream().use { from.copyTo(it) } }
-        Module.load(file.path)
+        Module.load(file.path, Module.LOAD_MODE_MMAP, threads)
     }
 
     override fun run(

@@ -2,9 +2,12 @@ package org.pocketlic.demo
 
 import android.content.Context
 import com.google.ai.edge.litert.Accelerator
+import com.google.ai.edge.litert.BuiltinNpuAcceleratorProvider
 import com.google.ai.edge.litert.CompiledModel
+import com.google.ai.edge.litert.Environment
 import com.google.ai.edge.litert.TensorBuffer
 import java.io.Closeable
+import java.io.File
 import java.nio.ByteBuffer
 
 /** Side of the pictures that the networks among the assets are shaped for: `export --tile`. */
@@ -12,23 +15,39 @@ private const val TILE = 512
 
 /** LiteRT's accelerators, in the order in which the app would like to have them. */
 fun delegates(context: Context): List<Delegate> = listOf(
-    Delegate("LiteRT NPU", "NPU", TILE) { LiteRtRunner(context, CompiledModel.Options(Accelerator.NPU)) },
+    Delegate("LiteRT NPU", "NPU", TILE) {
+        LiteRtRunner(context, CompiledModel.Options(Accelerator.NPU), npuEnvironment(context))
+    },
     Delegate("LiteRT XNNPACK", "CPU", TILE) { threads ->
         val options = CompiledModel.Options(Accelerator.CPU)
         options.cpuOptions = CompiledModel.CpuOptions(threads, null, null)
-        LiteRtRunner(context, options)
+        LiteRtRunner(context, options, Environment.create())
     },
 )
 
+/**
+ * LiteRT with the vendor's libraries. Without them it would run an NPU's networks on the CPU and say nothing: what it
+ * leaves to the CPU where it has them, it does not tell either.
+ */
+private fun npuEnvironment(context: Context): Environment {
+    val vendor = BuiltinNpuAcceleratorProvider(context)
+    check(vendor.isDeviceSupported()) { "LiteRT knows no NPU in this phone" }
+    val libraries = File(vendor.getLibraryDir()).list().orEmpty()
+    check(libraries.any { it.startsWith("libLiteRtDispatch") }) { "this build has no vendor's library for LiteRT" }
+    return Environment.create(vendor)
+}
+
 /** The networks under LiteRT, one compiled model each. Callers take turns at one. */
-private class LiteRtRunner(context: Context, options: CompiledModel.Options) : NetworkRunner, Closeable {
+private class LiteRtRunner(
+    context: Context, options: CompiledModel.Options, private val environment: Environment,
+) : NetworkRunner, Closeable {
     private class Network(val model: CompiledModel) {
         val inputs: List<TensorBuffer> = model.createInputBuffers()
         val outputs: List<TensorBuffer> = model.createOutputBuffers()
     }
 
     private val networks = NAMES.associateWith {
-        Network(CompiledModel.create(context.assets, "bundle/$it.tflite", options))
+        Network(CompiledModel.create(context.assets, "bundle/$it.tflite", options, environment))
     }
 
     override fun run(
@@ -50,6 +69,7 @@ private class LiteRtRunner(context: Context, options: CompiledModel.Options) : N
             (network.inputs + network.outputs).forEach { it.close() }
             network.model.close()
         }
+        environment.close()
     }
 
     private companion object {

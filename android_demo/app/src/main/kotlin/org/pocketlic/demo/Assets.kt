@@ -8,11 +8,18 @@ import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.jsonPrimitive
 import kotlinx.serialization.json.long
 
-/** What the app was built with: `bundle`, as `pocketlic export --target android-assets` makes it, and `vectors`. */
+/**
+ * What the app was built with: `bundle`, as `pocketlic export --target android-assets` makes it, the `vectors`, and in
+ * `models` the other models that files may be made with.
+ */
 class Assets(private val context: Context) {
     fun read(path: String): ByteArray = context.assets.open(path).use { it.readBytes() }
 
     fun weights(): ByteArray = read("bundle/model.safetensors")
+
+    /** The weights of all models, those that the app encodes with first. */
+    fun allWeights(): Sequence<ByteArray> =
+        sequenceOf(weights()) + context.assets.list("models").orEmpty().asSequence().map { read("models/$it") }
 
     fun samples(): List<String> =
         context.assets.list("bundle").orEmpty().filter { it.endsWith(".jpg") }.map { "bundle/$it" }
@@ -46,10 +53,18 @@ class Verdicts(context: Context, private val modelId: String) {
     }
 }
 
-/** The engine that the app works with: the first delegate that its self-test found exact, or the native core. */
-fun openChosenEngine(context: Context): Engine {
-    val weights = Assets(context).weights()
+/**
+ * The engine that the app works with: the first delegate that its self-test found exact, or the native core.
+ *
+ * [model] is what a file says of its model; one that the app does not encode with is always the native core's.
+ */
+fun openChosenEngine(context: Context, model: String? = null): Engine {
+    val assets = Assets(context)
+    val weights = assets.weights()
     val core = Engine(weights)
+    if (model != null && !core.modelId.startsWith(model)) {
+        core.use { return Engine(weightsOf(model, assets.allWeights()) ?: weights) }
+    }
     val verdicts = Verdicts(context, core.modelId)
     val exact = delegates(context).filter { verdicts.isExact(it.name) }.associate { it.name to Verdict.Exact(0) }
     val delegate = choose(delegates(context), exact) ?: return core
@@ -57,6 +72,3 @@ fun openChosenEngine(context: Context): Engine {
     core.close()
     return engine
 }
-
-/** As many threads as decoding gains from; phones have few large cores. */
-fun threads(): Int = Runtime.getRuntime().availableProcessors().coerceIn(1, 4)

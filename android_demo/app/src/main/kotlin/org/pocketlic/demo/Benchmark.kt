@@ -66,6 +66,7 @@ fun benchmark(
         (System.nanoTime() - start) / 1e6
     }
 
+    val threads = minOf(request.threads, Memory.decoders(picture.width, picture.height, request.threads))
     var file = ByteArray(0)
     val encoding = times {
         file = engine.encode(picture.width, picture.height, 3, request.quality) { row, pixels ->
@@ -113,6 +114,7 @@ fun benchmark(
                 putJsonArray("flags") {
                     for (flag in before.flags) add("before: $flag")
                     for (flag in after.flags) add("after: $flag")
+                    if (threads < request.threads) add("decoded on $threads threads: more would take too much memory")
                     if (facts.emulated) add("emulated: times are the emulator's and say nothing of a phone")
                 }
                 put("seconds", rounded((System.nanoTime() - started) / 1e9))
@@ -147,7 +149,7 @@ fun benchmark(
 
 private fun squaredErrorOf(engine: Engine, file: ByteArray, picture: Picture): Long {
     var sum = 0L
-    val strip = IntArray(512 * picture.width)
+    val strip = IntArray(Memory.STRIP * picture.width)
     val original = IntArray(strip.size)
     engine.decode(file) { first, rows, pixels ->
         val count = rows * picture.width

@@ -5,6 +5,7 @@ import android.content.Intent
 import android.content.IntentFilter
 import android.graphics.Bitmap
 import android.net.Uri
+import android.os.BadParcelableException
 import android.os.BatteryManager
 import android.os.Build
 import android.os.Bundle
@@ -84,18 +85,27 @@ class BenchmarkActivity : WorkScreen<File>() {
     @Suppress("DEPRECATION") // typed getters would need to know which of the types was given
     private fun unattended(intent: Intent) {
         val extras = intent.extras ?: return
-        begin(extras.keySet().associateWith { extras.get(it) })
+        val asked = try {
+            extras.keySet().associateWith { extras.get(it) }
+        } catch (_: BadParcelableException) { // other apps may send what they like
+            return
+        }
+        begin(asked)
     }
 
     private fun begin(asked: Map<String, Any?>) {
         if (work?.running == true) return
+        val context = applicationContext
+        val folder = "/Android/data/$packageName/files"
         val request = try {
-            benchmarkRequestOf(asked, "/Android/data/$packageName/files")
+            benchmarkRequestOf(asked, folder)
         } catch (wrong: IllegalArgumentException) {
             report.text = wrong.message
+            // Who waits for a file is told, if it is known which.
+            val out = runCatching { benchmarkRequestOf(asked.filterKeys { it == "out" }, folder).out }.getOrNull()
+            if (out != null) inBackground({ writeError(target(context, out), wrong) }) {}
             return
         }
-        val context = applicationContext
         work = Work<File> { work -> measure(context, request, work) }.also {
             it.start()
             it.attach(this)
@@ -135,16 +145,21 @@ class BenchmarkActivity : WorkScreen<File>() {
 
 /** Runs the benchmark and leaves its profile where adb can pull it. */
 private fun measure(context: Context, request: BenchmarkRequest, work: Work<File>): File {
-    val target = File(context.getExternalFilesDir(null) ?: context.filesDir, request.out ?: "benchmark.json")
+    val target = target(context, request.out ?: "benchmark.json")
     val profile = try {
         profileOf(context, request, work)
-    } catch (failure: Exception) {
+    } catch (failure: Throwable) { // memory, too
         // Whoever waits for the file learns that there will be none.
-        if (request.out != null) write(target, JsonObject(mapOf("error" to JsonPrimitive("${failure.message}"))))
+        if (request.out != null) writeError(target, failure)
         throw failure
     }
     return write(target, profile)
 }
+
+private fun target(context: Context, name: String) = File(context.getExternalFilesDir(null) ?: context.filesDir, name)
+
+private fun writeError(target: File, failure: Throwable) =
+    write(target, JsonObject(mapOf("error" to JsonPrimitive(failure.message ?: failure.javaClass.simpleName))))
 
 private fun profileOf(context: Context, request: BenchmarkRequest, work: Work<File>): JsonObject {
     val assets = Assets(context)
@@ -173,10 +188,11 @@ private fun write(target: File, json: JsonObject): File {
 }
 
 private fun sample(context: Context, asset: String, width: Int, height: Int): Picture {
-    val photo = loadPhoto(context, Uri.parse("asset:/$asset")).bitmap
+    val photo = loadPhoto(context, Uri.parse("asset:/$asset")).raster.bitmap
     val scaled = Bitmap.createScaledBitmap(photo, width, height, true)
     val argb = IntArray(width * height)
     scaled.getPixels(argb, 0, width, 0, 0, width, height)
+    scaled.recycle()
     val name = asset.substringAfterLast('/').substringBeforeLast('.')
     return Picture("$name-${width}x$height", width, height, argb)
 }

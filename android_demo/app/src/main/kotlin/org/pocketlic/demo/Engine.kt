@@ -2,16 +2,21 @@ package org.pocketlic.demo
 
 import java.io.Closeable
 import java.nio.ByteBuffer
+import java.security.MessageDigest
 import java.util.concurrent.ExecutionException
 import java.util.concurrent.Executors
 import java.util.concurrent.TimeUnit
 import java.util.concurrent.atomic.AtomicBoolean
 
-/** What a `.plic` file says about itself; [components] is 3 for RGB and 1 for grey. */
-data class PictureInfo(val width: Int, val height: Int, val components: Int, val quality: Double)
+/** What a `.plic` file says about itself; [components] is 3 for RGB and 1 for grey, [model] what its model's id begins with. */
+data class PictureInfo(val width: Int, val height: Int, val components: Int, val quality: Double, val model: String)
 
 /** SHA-256 of the symbols and of the pixels that a file decodes to, hexadecimal. */
 data class Hashes(val symbols: String, val pixels: String)
+
+/** Of these weights, those with which the file of a [PictureInfo.model] was made; null when they are not among them. */
+fun weightsOf(model: String, all: Sequence<ByteArray>): ByteArray? =
+    all.firstOrNull { hex(MessageDigest.getInstance("SHA-256").digest(it)).startsWith(model) }
 
 fun hex(bytes: ByteArray): String = bytes.joinToString("") { "%02x".format(it) }
 
@@ -33,19 +38,18 @@ class Engine(weights: ByteArray, private val runner: NetworkRunner? = null, tile
      */
     fun decode(file: ByteArray, threads: Int = 1, sink: RowSink) {
         val info = inspect(file)
-        val strips = (info.height + STRIP - 1) / STRIP
-        // A thread's tiles take as many bytes as the picture is wide, about 8 KB for each column.
-        val affordable = (MAX_MEMORY / (BYTES_PER_COLUMN * info.width)).toInt()
-        val workers = minOf(threads, strips, affordable).coerceAtLeast(1)
-        if (workers == 1) return Native.decode(handle, file, MAX_MEMORY, 0, info.height, sink)
+        val workers = Memory.decoders(info.width, info.height, threads)
+        val memory = Memory.eachOf(workers, info.width)
+        if (workers == 1) return Native.decode(handle, file, memory, 0, info.height, sink)
+        val strips = (info.height + Memory.STRIP - 1) / Memory.STRIP
         val stopped = AtomicBoolean()
         val pool = Executors.newFixedThreadPool(workers)
         try {
             val parts = (0 until workers).map { worker ->
-                val first = strips * worker / workers * STRIP
-                val end = minOf(strips * (worker + 1) / workers * STRIP, info.height)
+                val first = strips * worker / workers * Memory.STRIP
+                val end = minOf(strips * (worker + 1) / workers * Memory.STRIP, info.height)
                 pool.submit {
-                    Native.decode(handle, file, MAX_MEMORY / workers, first, end - first) { from, count, pixels ->
+                    Native.decode(handle, file, memory, first, end - first) { from, count, pixels ->
                         if (!stopped.get() && !sink.rows(from, count, pixels)) stopped.set(true)
                         !stopped.get()
                     }
@@ -63,15 +67,15 @@ class Engine(weights: ByteArray, private val runner: NetworkRunner? = null, tile
 
     /** The `.plic` file of the rows that [source] gives, at a quality of 0 to 100. */
     fun encode(width: Int, height: Int, components: Int, quality: Double, source: RowSource): ByteArray =
-        Native.encode(handle, width, height, components, Math.round(100 * quality).toInt(), MAX_MEMORY, source)
+        Native.encode(handle, width, height, components, Math.round(100 * quality).toInt(), Memory.CALL, source)
 
     fun hash(file: ByteArray): Hashes {
-        val both = Native.hash(handle, file, MAX_MEMORY)
+        val both = Native.hash(handle, file, Memory.CALL)
         return Hashes(hex(both.copyOfRange(0, 32)), hex(both.copyOfRange(32, 64)))
     }
 
     /** Entropy decoding alone, for its time; returns the number of symbols. */
-    fun symbols(file: ByteArray): Long = Native.symbols(handle, file, 4 * MAX_MEMORY)
+    fun symbols(file: ByteArray): Long = Native.symbols(handle, file, Memory.CALL)
 
     /** One network, as a [NetworkRunner] does it. */
     fun run(name: String, height: Int, width: Int, inputs: Array<ByteBuffer>, outputs: Array<ByteBuffer>): Boolean {
@@ -86,18 +90,13 @@ class Engine(weights: ByteArray, private val runner: NetworkRunner? = null, tile
     }
 
     companion object {
-        /** Bytes that a call may take. Encoding 12 megapixels takes 80 MB, decoding them 32 MB a thread. */
-        const val MAX_MEMORY = 128L shl 20
-
         /** What every `.plic` file begins with. */
         val MAGIC = byteArrayOf(0xD0.toByte(), 0x4C, 0x0D, 0x0A)
-        private const val BYTES_PER_COLUMN = 8400L
-        private const val STRIP = 512
 
         /** Checks a whole file but decodes nothing. Throws PlicException when it is damaged, or no such file. */
         fun inspect(file: ByteArray): PictureInfo {
-            val (width, height, components, quality) = Native.info(file)
-            return PictureInfo(width, height, components, quality / 100.0)
+            val info = Native.info(file)
+            return PictureInfo(info[0], info[1], info[2], info[3] / 100.0, "%08x%08x".format(info[4], info[5]))
         }
     }
 }

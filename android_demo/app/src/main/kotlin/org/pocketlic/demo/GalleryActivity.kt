@@ -1,6 +1,8 @@
 package org.pocketlic.demo
 
+import android.content.Context
 import android.content.Intent
+import android.graphics.Bitmap
 import android.graphics.BitmapFactory
 import android.net.Uri
 import android.os.Bundle
@@ -10,12 +12,24 @@ import android.widget.BaseAdapter
 import android.widget.GridView
 import android.widget.ImageView
 
+/** The path of a sample among the assets, and a small version of it. */
+typealias Sample = Pair<String, Bitmap>
+
 /** The sample pictures among the assets; the one that is touched is the result. */
-class GalleryActivity : Screen() {
+class GalleryActivity : WorkScreen<List<Sample>>() {
+    @Suppress("DEPRECATION", "UNCHECKED_CAST")
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
         show(R.layout.gallery)
-        val samples = Assets(this).samples()
+        val context = applicationContext
+        work = lastNonConfigurationInstance as Work<List<Sample>>? ?: Work<List<Sample>> { samples(context) }.start()
+        work?.attach(this)
+    }
+
+    override fun onProgress(step: Int, share: Double) = Unit
+
+    override fun onEnd(result: Result<List<Sample>>) {
+        val samples = result.getOrElse { return say(explain(it)) }
         val grid = findViewById<GridView>(R.id.pictures)
         grid.adapter = object : BaseAdapter() {
             override fun getCount() = samples.size
@@ -26,16 +40,24 @@ class GalleryActivity : Screen() {
 
             override fun getView(position: Int, old: View?, parent: ViewGroup): View =
                 (old as ImageView? ?: ImageView(this@GalleryActivity)).apply {
-                    val file = Assets(context).read(samples[position])
-                    val small = BitmapFactory.Options().apply { inSampleSize = 4 }
-                    setImageBitmap(BitmapFactory.decodeByteArray(file, 0, file.size, small))
+                    val (path, small) = samples[position]
+                    setImageBitmap(small)
                     adjustViewBounds = true
-                    contentDescription = samples[position].substringAfterLast('/').substringBeforeLast('.')
+                    contentDescription = path.substringAfterLast('/').substringBeforeLast('.')
                 }
         }
         grid.setOnItemClickListener { _, _, position, _ ->
-            setResult(RESULT_OK, Intent().setData(Uri.parse("asset:/${samples[position]}")))
+            setResult(RESULT_OK, Intent().setData(Uri.parse("asset:/${samples[position].first}")))
             finish()
         }
+    }
+}
+
+private fun samples(context: Context): List<Sample> {
+    val assets = Assets(context)
+    val quarter = BitmapFactory.Options().apply { inSampleSize = 4 }
+    return assets.samples().map { path ->
+        val file = assets.read(path)
+        Pair(path, BitmapFactory.decodeByteArray(file, 0, file.size, quarter))
     }
 }

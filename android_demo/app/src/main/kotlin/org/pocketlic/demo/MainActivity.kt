@@ -3,7 +3,9 @@ package org.pocketlic.demo
 import android.app.Activity
 import android.content.Intent
 import android.net.Uri
+import android.os.BadParcelableException
 import android.os.Bundle
+import android.os.Parcelable
 import android.provider.MediaStore
 import android.view.View
 import android.widget.Button
@@ -11,7 +13,7 @@ import android.widget.ProgressBar
 import android.widget.RadioGroup
 import android.widget.SeekBar
 import android.widget.TextView
-import java.io.IOException
+import java.io.FileNotFoundException
 
 /** Pick or take a picture, encode it, compare, save and share; or look at a `.plic` file. */
 class MainActivity : WorkScreen<Outcome>() {
@@ -22,6 +24,9 @@ class MainActivity : WorkScreen<Outcome>() {
     private lateinit var encode: Button
     private var source: Uri? = null
     private var outcome: Outcome? = null
+
+    /** A place that was chosen while there was nothing to save: the process had died, and all is made again. */
+    private var saveTo: Uri? = null
 
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
@@ -48,6 +53,7 @@ class MainActivity : WorkScreen<Outcome>() {
             override fun onStopTrackingTouch(bar: SeekBar) = Unit
         })
         source = state?.getString(SOURCE)?.let(Uri::parse)
+        saveTo = state?.getString(SAVE_TO)?.let(Uri::parse)
         quality.progress = state?.getInt(QUALITY) ?: quality.progress
         showQuality()
         restore(state)
@@ -57,17 +63,45 @@ class MainActivity : WorkScreen<Outcome>() {
     @Suppress("DEPRECATION", "UNCHECKED_CAST") // its successor is in AndroidX
     private fun restore(state: Bundle?) {
         work = lastNonConfigurationInstance as Work<Outcome>?
-        when {
-            work != null -> work?.attach(this)
-            source != null -> load()
-            state == null -> handle(intent)
+        when (beginOf(work != null, source != null, state == null)) {
+            Begin.TAKE_OVER -> work?.attach(this)
+            Begin.LOAD -> load()
+            Begin.READ_INTENT -> handle(intent)
+            Begin.NOTHING -> Unit
         }
         showButtons()
+    }
+
+    /** Reads again what was given up. */
+    override fun onStart() {
+        super.onStart()
+        if (outcome == null && work == null && source != null) load()
+    }
+
+    override fun onTrimMemory(level: Int) {
+        super.onTrimMemory(level)
+        if (!givesUpPictures(level, work?.running == true)) return
+        work?.detach()
+        work = null
+        forget()
+    }
+
+    override fun onDestroy() {
+        super.onDestroy()
+        if (isFinishing) forget()
+    }
+
+    private fun forget() {
+        val old = outcome
+        outcome = null
+        showPictures()
+        old?.release()
     }
 
     override fun onSaveInstanceState(state: Bundle) {
         super.onSaveInstanceState(state)
         state.putString(SOURCE, source?.toString())
+        state.putString(SAVE_TO, saveTo?.toString())
         state.putInt(QUALITY, quality.progress)
     }
 
@@ -78,9 +112,8 @@ class MainActivity : WorkScreen<Outcome>() {
 
     private fun onClick(id: Int, action: () -> Unit) = findViewById<View>(id).setOnClickListener { action() }
 
-    @Suppress("DEPRECATION") // the typed getter is of API 33
     private fun handle(intent: Intent) {
-        val stream = intent.getParcelableExtra<Uri>(Intent.EXTRA_STREAM)
+        val stream = streamOf(intent)
         val uri = stream ?: intent.data
         val name = uri?.let { nameOf(this, it) }
         when (val asked = requestOf(intent.action, intent.type, intent.dataString, stream?.toString(), name)) {
@@ -93,6 +126,14 @@ class MainActivity : WorkScreen<Outcome>() {
         }
     }
 
+    /** Other apps may send what they like. */
+    @Suppress("DEPRECATION") // the typed getter is of API 33
+    private fun streamOf(intent: Intent): Uri? = try {
+        intent.getParcelableExtra<Parcelable>(Intent.EXTRA_STREAM) as? Uri
+    } catch (_: BadParcelableException) {
+        null
+    }
+
     private fun pick() {
         val intent = Intent(Intent.ACTION_OPEN_DOCUMENT).addCategory(Intent.CATEGORY_OPENABLE).setType("*/*")
         val types = arrayOf("image/*", PLIC_TYPE, "application/octet-stream")
@@ -101,9 +142,9 @@ class MainActivity : WorkScreen<Outcome>() {
 
     private fun take() {
         val intent = Intent(MediaStore.ACTION_IMAGE_CAPTURE)
-            .putExtra(MediaStore.EXTRA_OUTPUT, FilesProvider.uri(this, PHOTO))
+            .putExtra(MediaStore.EXTRA_OUTPUT, FilesProvider.uri(this, NEW_PHOTO))
             .addFlags(Intent.FLAG_GRANT_WRITE_URI_PERMISSION or Intent.FLAG_GRANT_READ_URI_PERMISSION)
-        FilesProvider.file(this, PHOTO).delete()
+        FilesProvider.file(this, NEW_PHOTO).delete()
         ask(intent, TAKE, R.string.no_camera)
     }
 
@@ -115,19 +156,17 @@ class MainActivity : WorkScreen<Outcome>() {
 
     private fun share() {
         val file = outcome?.file ?: return
-        try {
-            FilesProvider.file(this, plicName()).writeBytes(file)
-        } catch (failure: IOException) {
-            return say(getString(R.string.failed, failure.message))
+        val name = plicName()
+        val lent = FilesProvider.file(this, name)
+        inBackground({ lent.writeBytes(file) }) {
+            val intent = Intent(Intent.ACTION_SEND).setType(PLIC_TYPE)
+                .putExtra(Intent.EXTRA_STREAM, FilesProvider.uri(this, name))
+                .addFlags(Intent.FLAG_GRANT_READ_URI_PERMISSION)
+            startActivity(Intent.createChooser(intent, getString(R.string.share)))
         }
-        val intent = Intent(Intent.ACTION_SEND).setType(PLIC_TYPE)
-            .putExtra(Intent.EXTRA_STREAM, FilesProvider.uri(this, plicName()))
-            .addFlags(Intent.FLAG_GRANT_READ_URI_PERMISSION)
-        startActivity(Intent.createChooser(intent, getString(R.string.share)))
     }
 
-    private fun plicName() = "${source?.lastPathSegment.orEmpty().substringAfterLast('/').substringBeforeLast('.')
-        .filter { it.isLetterOrDigit() || it in "-_" }.take(40).ifEmpty { "picture" }}.plic"
+    private fun plicName() = plicNameOf(source?.lastPathSegment)
 
     override fun onActivityResult(code: Int, result: Int, data: Intent?) {
         super.onActivityResult(code, result, data)
@@ -139,14 +178,19 @@ class MainActivity : WorkScreen<Outcome>() {
                 load()
             }
             TAKE -> {
-                source = Uri.fromFile(FilesProvider.file(this, PHOTO))
+                val photo = FilesProvider.file(this, PHOTO)
+                if (!FilesProvider.file(this, NEW_PHOTO).renameTo(photo)) return say(getString(R.string.no_photo))
+                source = Uri.fromFile(photo)
                 load()
             }
             SAMPLE -> {
                 source = data?.data
                 load()
             }
-            SAVE -> data?.data?.let(::write)
+            SAVE -> {
+                saveTo = data?.data
+                write()
+            }
         }
     }
 
@@ -157,16 +201,16 @@ class MainActivity : WorkScreen<Outcome>() {
         // Some apps lend for once only: then it has to be picked again.
     }
 
-    private fun write(to: Uri) {
+    /** Saves as soon as there is a place to save to, and something to save. */
+    private fun write() {
         val file = outcome?.file ?: return
-        try {
-            contentResolver.openOutputStream(to)?.use { it.write(file) }
-            say(getString(R.string.saved))
-        } catch (failure: IOException) {
-            say(getString(R.string.failed, failure.message))
-        } catch (failure: SecurityException) {
-            say(getString(R.string.failed, failure.message))
-        }
+        val to = saveTo ?: return
+        saveTo = null
+        val resolver = contentResolver
+        inBackground({
+            val stream = resolver.openOutputStream(to, "wt") ?: throw FileNotFoundException("$to")
+            stream.use { it.write(file) }
+        }) { say(getString(R.string.saved)) }
     }
 
     /** Shows the source: decodes it if it is a `.plic` file, else encodes it at the chosen quality. */
@@ -176,8 +220,7 @@ class MainActivity : WorkScreen<Outcome>() {
         val context = applicationContext // the work outlives this activity
         work?.detach()
         work?.cancel()
-        outcome = null // its bitmaps make room for the next ones
-        showPictures()
+        forget() // makes room for the next pictures
         work = Work<Outcome> { work -> outcomeOf(context, work, uri, chosen) }.also {
             it.start()
             it.attach(this)
@@ -195,6 +238,7 @@ class MainActivity : WorkScreen<Outcome>() {
         result.onSuccess {
             outcome = it
             status.text = it.text
+            write()
         }.onFailure { status.text = explain(it) }
         showPictures()
         showButtons()
@@ -205,7 +249,7 @@ class MainActivity : WorkScreen<Outcome>() {
         val jpeg = findViewById<RadioGroup>(R.id.other).checkedRadioButtonId == R.id.jpeg
         val other = if (jpeg) shown.jpeg else shown.original
         val name = getString(if (jpeg) R.string.jpeg else R.string.original)
-        pictures.show(shown.decoded, getString(R.string.ours), other, name)
+        pictures.show(shown.decoded.bitmap, getString(R.string.ours), other?.bitmap, name)
     }
 
     private fun showQuality() {
@@ -216,10 +260,12 @@ class MainActivity : WorkScreen<Outcome>() {
         val running = work?.running == true
         progress.visibility = if (running) View.VISIBLE else View.INVISIBLE
         encode.setText(if (running) R.string.cancel else R.string.encode)
-        encode.isEnabled = running || source != null && outcome?.original != null
-        for (id in listOf(R.id.pick, R.id.take, R.id.samples)) findViewById<View>(id).isEnabled = !running
-        for (id in listOf(R.id.save, R.id.share)) findViewById<View>(id).isEnabled = !running && outcome?.file != null
-        for (id in listOf(R.id.original, R.id.jpeg)) findViewById<View>(id).isEnabled = outcome?.original != null
+        val shown = outcome.let { if (it == null) Shown.NOTHING else if (it.original == null) Shown.FILE else Shown.PHOTO }
+        val buttons = buttonsOf(running, source != null, shown)
+        encode.isEnabled = buttons.encode
+        for (id in listOf(R.id.pick, R.id.take, R.id.samples)) findViewById<View>(id).isEnabled = buttons.choose
+        for (id in listOf(R.id.save, R.id.share)) findViewById<View>(id).isEnabled = buttons.keep
+        for (id in listOf(R.id.original, R.id.jpeg)) findViewById<View>(id).isEnabled = buttons.compare
     }
 
     private companion object {
@@ -228,7 +274,9 @@ class MainActivity : WorkScreen<Outcome>() {
         const val SAMPLE = 3
         const val SAVE = 4
         const val SOURCE = "source"
+        const val SAVE_TO = "save_to"
         const val QUALITY = "quality"
         const val PHOTO = "photo.jpg"
+        const val NEW_PHOTO = "new-photo.jpg"
     }
 }

@@ -1,79 +1,78 @@
 package org.pocketlic.demo
 
 import android.content.Context
-import android.graphics.Bitmap
-import android.graphics.BitmapFactory
 import android.net.Uri
-import android.os.SystemClock
 import android.text.format.Formatter
-import java.io.ByteArrayOutputStream
 
 /** What came of a picture or a file: [file] is the `.plic`; without [original] it came from elsewhere. */
 class Outcome(
-    val original: Bitmap?,
-    val decoded: Bitmap,
-    val jpeg: Bitmap?,
+    val original: BitmapRaster?,
+    val decoded: BitmapRaster,
+    val jpeg: BitmapRaster?,
     val file: ByteArray,
     val text: String,
-)
+) {
+    /** Gives the pictures' memory back, which waiting for the garbage collector would not do in time. */
+    fun release() = listOfNotNull(original, decoded, jpeg).forEach(Raster::release)
+}
 
 /** Decodes [uri] if it is a `.plic` file, else encodes it at [quality] and decodes that. Throws as [loadPhoto] does. */
 fun outcomeOf(context: Context, work: Work<Outcome>, uri: Uri, quality: Int): Outcome {
-    work.report(R.string.loading, 0.0)
+    val progress = { step: Step, share: Double -> work.report(textOf(step), share) }
+    progress(Step.READING, 0.0)
     val head = openUri(context, uri).use { input -> ByteArray(Engine.MAGIC.size).also { input.read(it) } }
-    return openChosenEngine(context).use { engine ->
-        if (head.contentEquals(Engine.MAGIC)) {
-            fileOutcome(context, work, uri, engine)
-        } else {
-            photoOutcome(context, work, uri, engine, quality)
-        }
+    return if (head.contentEquals(Engine.MAGIC)) {
+        fileOutcome(context, uri, progress)
+    } else {
+        photoOutcome(context, uri, quality, progress)
     }
 }
 
-private fun fileOutcome(context: Context, work: Work<Outcome>, uri: Uri, engine: Engine): Outcome {
+private fun textOf(step: Step): Int = when (step) {
+    Step.READING -> R.string.loading
+    Step.ENCODING -> R.string.encoding
+    Step.DECODING -> R.string.decoding
+    Step.MATCHING -> R.string.matching
+}
+
+private fun fileOutcome(context: Context, uri: Uri, progress: Progress): Outcome {
     val file = openUri(context, uri).use { it.readBytes() }
     val info = Engine.inspect(file)
-    val start = SystemClock.elapsedRealtime()
-    val decoded = decodeToBitmap(engine, file) { work.report(R.string.decoding, it) }
+    val start = AndroidPlatform.milliseconds()
+    val decoded = openChosenEngine(context, info.model).use { engine ->
+        decode(engine, file, AndroidPlatform) { progress(Step.DECODING, it) }
+    }
     val text = context.getString(
-        R.string.opened, size(context, file), bitsPerPixel(file.size, info.width, info.height), info.width, info.height,
-        "${info.quality}", SystemClock.elapsedRealtime() - start,
+        R.string.opened, size(context, file.size), bitsPerPixel(file.size, info.width, info.height), info.width,
+        info.height, "${info.quality}", AndroidPlatform.milliseconds() - start,
     )
-    return Outcome(null, decoded, null, file, text)
+    return Outcome(null, decoded as BitmapRaster, null, file, text)
 }
 
-private fun photoOutcome(
-    context: Context, work: Work<Outcome>, uri: Uri, engine: Engine, quality: Int,
-): Outcome {
+private fun photoOutcome(context: Context, uri: Uri, quality: Int, progress: Progress): Outcome {
     val photo = loadPhoto(context, uri)
-    val original = photo.bitmap
-    val (width, height) = Pair(original.width, original.height)
-    val start = SystemClock.elapsedRealtime()
-    val rows = BitmapRows(original) { work.report(R.string.encoding, 0.4 * it) }
-    val file = engine.encode(width, height, 3, quality.toDouble(), rows)
-    val middle = SystemClock.elapsedRealtime()
-    val decoded = decodeToBitmap(engine, file) { work.report(R.string.decoding, 0.4 + 0.3 * it) }
-    val end = SystemClock.elapsedRealtime()
-    var tries = 0
-    val jpeg = jpegOfSize(file.size) { jpegQuality ->
-        if (!work.report(R.string.matching, 0.7 + 0.03 * tries++)) throw Cancelled()
-        val out = ByteArrayOutputStream()
-        original.compress(Bitmap.CompressFormat.JPEG, jpegQuality, out)
-        out.toByteArray()
+    val original = photo.raster
+    val made = try {
+        openChosenEngine(context).use { compare(it, original, quality.toDouble(), AndroidPlatform, progress) }
+    } catch (failure: Throwable) {
+        original.release()
+        throw failure
     }
-    val other = BitmapFactory.decodeByteArray(jpeg, 0, jpeg.size)
+    val (width, height) = Pair(original.width, original.height)
     val lines = mutableListOf(
         context.getString(
-            R.string.result, size(context, file), bitsPerPixel(file.size, width, height), width, height,
-            middle - start, end - middle, decibel(context, psnrOf(original, decoded)),
+            R.string.result, size(context, made.file.size), bitsPerPixel(made.file.size, width, height), width, height,
+            made.encodeMs, made.decodeMs, decibel(context, made.psnr),
         ),
-        context.getString(R.string.result_jpeg, size(context, jpeg), decibel(context, psnrOf(original, other))),
+        context.getString(R.string.result_jpeg, size(context, made.jpegBytes), decibel(context, made.jpegPsnr)),
     )
     if (photo.shrunkBy > 1) lines += context.getString(R.string.shrunk, photo.shrunkBy)
-    return Outcome(original, decoded, other, file, lines.joinToString("\n"))
+    return Outcome(
+        original, made.decoded as BitmapRaster, made.jpeg as BitmapRaster, made.file, lines.joinToString("\n"),
+    )
 }
 
-private fun size(context: Context, file: ByteArray) = Formatter.formatShortFileSize(context, file.size.toLong())
+private fun size(context: Context, bytes: Int) = Formatter.formatShortFileSize(context, bytes.toLong())
 
 private fun decibel(context: Context, psnr: Double?) =
     psnr?.let { context.getString(R.string.decibel, it) } ?: context.getString(R.string.lossless)

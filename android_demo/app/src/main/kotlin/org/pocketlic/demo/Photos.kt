@@ -7,17 +7,15 @@ import android.graphics.ColorSpace
 import android.graphics.Matrix
 import android.media.ExifInterface
 import android.net.Uri
+import android.os.SystemClock
 import android.provider.OpenableColumns
 import java.io.FileNotFoundException
 import java.io.IOException
 import java.io.InputStream
-import java.util.concurrent.atomic.AtomicInteger
-
-/** The largest picture that is taken as it is; larger ones are shrunk by a power of two. */
-const val MOST_PIXELS = 12_600_000L
+import java.io.OutputStream
 
 /** A picture that the platform has decoded, upright, and by how much it was shrunk. */
-class Photo(val bitmap: Bitmap, val shrunkBy: Int)
+class Photo(val raster: BitmapRaster, val shrunkBy: Int)
 
 /** Where a picture's bytes come from: a content or file URI, or asset:/NAME. */
 fun openUri(context: Context, uri: Uri): InputStream =
@@ -45,7 +43,7 @@ fun nameOf(context: Context, uri: Uri): String? {
  * Throws IOException when it cannot be read, SecurityException when the right to do so is gone, and
  * IllegalArgumentException when the platform knows no such format.
  */
-fun loadPhoto(context: Context, uri: Uri, most: Long = MOST_PIXELS): Photo {
+fun loadPhoto(context: Context, uri: Uri, most: Long = Memory.PIXELS): Photo {
     val bounds = BitmapFactory.Options().apply { inJustDecodeBounds = true }
     openUri(context, uri).use { BitmapFactory.decodeStream(it, null, bounds) }
     require(bounds.outWidth > 0 && bounds.outHeight > 0) { "not a picture" }
@@ -64,7 +62,7 @@ fun loadPhoto(context: Context, uri: Uri, most: Long = MOST_PIXELS): Photo {
     } catch (_: IOException) { // a format without EXIF
         ExifInterface.ORIENTATION_NORMAL
     }
-    return Photo(upright(bitmap, turnOf(orientation)), sample)
+    return Photo(BitmapRaster(upright(bitmap, turnOf(orientation))), sample)
 }
 
 private fun upright(bitmap: Bitmap, turn: Turn): Bitmap {
@@ -77,54 +75,28 @@ private fun upright(bitmap: Bitmap, turn: Turn): Bitmap {
     return turned
 }
 
-/** Rows of a bitmap for the encoder, fetched some at a time. Transparent pixels are black. */
-class BitmapRows(private val bitmap: Bitmap, private val progress: (Double) -> Boolean) : RowSource {
-    private val strip = IntArray(ROWS * bitmap.width)
+/** A bitmap as the codec's side of the app sees it. */
+class BitmapRaster(val bitmap: Bitmap) : Raster {
+    override val width get() = bitmap.width
+    override val height get() = bitmap.height
 
-    override fun row(index: Int, pixels: ByteArray): Boolean {
-        if (index % ROWS == 0) {
-            if (!progress(index / bitmap.height.toDouble())) return false
-            bitmap.getPixels(strip, 0, bitmap.width, 0, index, bitmap.width, minOf(ROWS, bitmap.height - index))
-        }
-        toRgb(strip, index % ROWS * bitmap.width, bitmap.width, pixels)
-        return true
-    }
+    override fun read(row: Int, count: Int, argb: IntArray) = bitmap.getPixels(argb, 0, width, 0, row, width, count)
 
-    private companion object {
-        const val ROWS = 64
-    }
+    override fun write(row: Int, count: Int, argb: IntArray) =
+        synchronized(bitmap) { bitmap.setPixels(argb, 0, width, 0, row, width, count) }
+
+    override fun release() = bitmap.recycle()
 }
 
-/** Decodes into a new bitmap. [progress] is told the share that is done. */
-fun decodeToBitmap(engine: Engine, file: ByteArray, progress: (Double) -> Boolean): Bitmap {
-    val info = Engine.inspect(file)
-    val pixels = info.width.toLong() * info.height
-    require(pixels <= 2 * MOST_PIXELS) { "${info.width} x ${info.height} pixels are too many to show" }
-    val bitmap = Bitmap.createBitmap(info.width, info.height, Bitmap.Config.ARGB_8888)
-    val done = AtomicInteger()
-    engine.decode(file, threads()) { first, count, pixels ->
-        val rows = 64
-        val argb = IntArray(rows * info.width)
-        val part = ByteArray(rows * info.width * info.components)
-        for (top in 0 until count step rows) {
-            val height = minOf(rows, count - top)
-            pixels.copyInto(part, 0, top * info.width * info.components, (top + height) * info.width * info.components)
-            toArgb(part, height * info.width, info.components, argb)
-            synchronized(bitmap) { bitmap.setPixels(argb, 0, info.width, 0, first + top, info.width, height) }
-        }
-        progress(done.addAndGet(count) / info.height.toDouble())
-    }
-    return bitmap
-}
+object AndroidPlatform : Platform {
+    override fun raster(width: Int, height: Int): Raster =
+        BitmapRaster(Bitmap.createBitmap(width, height, Bitmap.Config.ARGB_8888))
 
-/** PSNR in dB of two bitmaps of one size, null when they are equal. */
-fun psnrOf(a: Bitmap, b: Bitmap): Double? {
-    var sum = 0L
-    val rows = Array(2) { IntArray(a.width) }
-    for (y in 0 until a.height) {
-        a.getPixels(rows[0], 0, a.width, 0, y, a.width, 1)
-        b.getPixels(rows[1], 0, a.width, 0, y, a.width, 1)
-        sum += squaredError(rows[0], rows[1], a.width)
+    override fun jpeg(raster: Raster, quality: Int, to: OutputStream) {
+        (raster as BitmapRaster).bitmap.compress(Bitmap.CompressFormat.JPEG, quality, to)
     }
-    return psnr(sum, a.width.toLong() * a.height)
+
+    override fun fromJpeg(file: ByteArray): Raster = BitmapRaster(BitmapFactory.decodeByteArray(file, 0, file.size))
+
+    override fun milliseconds() = SystemClock.elapsedRealtime()
 }

@@ -76,26 +76,18 @@ fun turnOf(exifOrientation: Int): Turn =
     }
 
 /**
- * The smallest JPEG of at least [bytes] bytes, or, where even quality 100 has fewer, that one.
+ * The least quality of 0 to 100 whose JPEG has at least [bytes] bytes, or 100 if none has.
  *
- * [compress] makes the JPEG of a quality of 0 to 100; sizes must grow with it.
+ * [sizeOf] tells the size of the JPEG of a quality; sizes must grow with it.
  */
-fun jpegOfSize(bytes: Int, compress: (Int) -> ByteArray): ByteArray {
+fun jpegQualityOf(bytes: Int, sizeOf: (Int) -> Int): Int {
     var low = 0
     var high = 100
-    var best = compress(high)
-    if (best.size < bytes) return best
     while (low < high) {
         val middle = (low + high) / 2
-        val made = compress(middle)
-        if (made.size >= bytes) {
-            best = made
-            high = middle
-        } else {
-            low = middle + 1
-        }
+        if (sizeOf(middle) >= bytes) high = middle else low = middle + 1
     }
-    return best
+    return low
 }
 
 /** Mean, median and so on of times in milliseconds, as profiles state them. */

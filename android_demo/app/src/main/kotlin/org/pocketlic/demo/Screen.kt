@@ -30,6 +30,14 @@ abstract class Screen : Activity() {
 
     protected fun say(text: String) = Toast.makeText(this, text, Toast.LENGTH_LONG).show()
 
+    /** Does something short, but not on the main thread, and then the rest on it; says what went wrong. */
+    protected fun inBackground(task: () -> Unit, then: () -> Unit) = Thread {
+        val result = runCatching(task)
+        runOnUiThread {
+            result.onSuccess { then() }.onFailure { say(getString(R.string.failed, it.message ?: "$it")) }
+        }
+    }.start()
+
     /** Starts another app for a result, or says that there is none. */
     protected fun ask(intent: Intent, code: Int, without: Int) {
         try {

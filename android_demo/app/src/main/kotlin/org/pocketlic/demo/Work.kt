@@ -2,10 +2,13 @@ package org.pocketlic.demo
 
 import android.os.Handler
 import android.os.Looper
+import java.util.concurrent.Executor
+import java.util.concurrent.Executors
 import java.util.concurrent.atomic.AtomicBoolean
 
 /**
- * Something long on a thread of its own; what it reports, and its end, arrive on the main thread.
+ * Something long off the main thread, where what it reports and its end arrive. One at a time, so that the memory of one
+ * that was cancelled is free when the next begins.
  *
  * It outlives the activity that began it: rotated, the new one takes it over with [attach] and is told how it stands.
  */
@@ -25,8 +28,9 @@ class Work<T>(private val body: (Work<T>) -> T) {
     }
 
     fun start(): Work<T> {
-        Thread({
+        one.execute {
             val result = try {
+                if (cancelled.get()) throw Cancelled()
                 Result.success(body(this))
             } catch (failure: Throwable) { // memory, too: the app goes on without this picture
                 Result.failure(failure)
@@ -35,7 +39,7 @@ class Work<T>(private val body: (Work<T>) -> T) {
                 end = result
                 listener?.onEnd(result)
             }
-        }, "work").start()
+        }
         return this
     }
 
@@ -60,5 +64,9 @@ class Work<T>(private val body: (Work<T>) -> T) {
             if (end == null) listener?.onProgress(step, share)
         }
         return !cancelled.get()
+    }
+
+    private companion object {
+        val one: Executor = Executors.newSingleThreadExecutor { Thread(it, "work") }
     }
 }

@@ -7,7 +7,6 @@ import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
-import org.junit.Assume.assumeTrue
 import org.junit.Before
 import org.junit.Test
 import java.io.File
@@ -15,36 +14,16 @@ import java.nio.ByteBuffer
 import java.security.MessageDigest
 import java.util.concurrent.atomic.AtomicInteger
 
-/**
- * The JNI library on a desktop's JVM, of any processor. java.library.path has the library; the property pocketlic.root
- * is the repository. `pocketlic.emulated` leaves out what takes minutes there, `pocketlic.report` keeps a profile.
- */
+/** The JNI library on a desktop's JVM, of any processor: see [assumeLibrary]. `pocketlic.report` keeps a profile. */
 class EngineTest {
-    private val root = System.getProperty("pocketlic.root")?.let(::File)
-    private val vectors get() = File(root, "tests/vectors")
-    private val emulated = System.getProperty("pocketlic.emulated") != null
-
     @Before
-    fun aLibraryIsThere() = assumeTrue("no JNI library: see EngineTest", root != null)
-
-    private fun weights(name: String): ByteArray =
-        listOf(File(vectors, "$name.safetensors"), File(root, "models/weights/pocketlic-$name.safetensors"))
-            .first { it.exists() }.readBytes()
+    fun aLibraryIsThere() = assumeLibrary()
 
     private fun file(vector: Vector, folder: String = "cpu") = File(vectors, "$folder/${vector.name}.plic").readBytes()
 
     private fun json() = File(vectors, "vectors.json").readText()
 
     private fun sha256(bytes: ByteArray) = hex(MessageDigest.getInstance("SHA-256").digest(bytes))
-
-    /** Smooth colours with some texture. */
-    private fun row(width: Int, y: Int, rgb: ByteArray) {
-        for (x in 0 until width) {
-            rgb[3 * x] = (x / 3 + y / 5).toByte()
-            rgb[3 * x + 1] = (128 + 80 * Math.sin(x * 0.05) * Math.cos(y * 0.03)).toInt().toByte()
-            rgb[3 * x + 2] = (100 + (x * y / 64) % 60).toByte()
-        }
-    }
 
     private fun encode(engine: Engine, width: Int, height: Int, quality: Double = 50.0) =
         engine.encode(width, height, 3, quality) { y, rgb ->
@@ -71,7 +50,7 @@ class EngineTest {
         Engine(weights("cpu")).use { engine ->
             val (width, height) = if (emulated) Pair(70, 1100) else Pair(300, 2100)
             val data = encode(engine, width, height)
-            assertEquals(PictureInfo(width, height, 3, 50.0), Engine.inspect(data))
+            assertEquals(PictureInfo(width, height, 3, 50.0, engine.modelId.take(16)), Engine.inspect(data))
             for (threads in listOf(1, 2, 5)) {
                 val pixels = ByteArray(3 * width * height)
                 engine.decode(data, threads) { first, count, rows ->
@@ -163,17 +142,48 @@ class EngineTest {
         }
     }
 
-    /** 4032x3024 within the app's limits, which are a part of 256 MB. */
     @Test
-    fun twelveMegapixels() {
-        assumeTrue("minutes under emulation", !emulated)
+    fun aPictureIsCompared() {
+        val original = photo(200, 130)
         Engine(weights("cpu")).use { engine ->
-            val data = encode(engine, 4032, 3024, 70.0)
-            for (threads in listOf(1, 4)) {
-                val rows = AtomicInteger()
-                engine.decode(data, threads) { _, count, _ -> rows.addAndGet(count) > 0 }
-                assertEquals(3024, rows.get())
+            val platform = TestPlatform(original)
+            val shares = mutableListOf<Pair<Step, Double>>()
+            val made = compare(engine, original, 60.0, platform) { step, share -> shares.add(Pair(step, share)) }
+            assertEquals(60.0, Engine.inspect(made.file).quality, 0.0)
+            assertEquals(listOf(Step.ENCODING, Step.DECODING, Step.MATCHING), shares.map { it.first }.distinct())
+            assertEquals(shares.map { it.second }.sorted(), shares.map { it.second })
+            assertTrue("${made.psnr}", made.psnr!! > 25)
+            assertEquals(psnrOf(original, made.jpeg), made.jpegPsnr)
+            assertTrue(made.jpegBytes >= made.file.size && made.jpegBytes - 26 < made.file.size)
+            assertEquals(0, platform.released)
+            val shown = decode(engine, made.file, platform) { true }
+            assertEquals(null, psnrOf(made.decoded, shown))
+            // Stopped at any step, nothing is left in memory but the original.
+            for (step in listOf(Step.ENCODING, Step.DECODING, Step.MATCHING)) {
+                val stopped = TestPlatform(original)
+                val failure = assertThrows(Exception::class.java) {
+                    compare(engine, original, 60.0, stopped) { now, _ -> now != step }
+                }
+                assertTrue("$failure", failure is Cancelled || failure is PlicException)
+                assertEquals("$step", if (step == Step.ENCODING) 0 else 1, stopped.released)
             }
+        }
+    }
+
+    @Test
+    fun filesOfOtherModels() {
+        val all = listOf("cpu", "strict", "cpu-visual").map(::weights)
+        for (weights in all) {
+            Engine(weights).use { engine ->
+                val model = Engine.inspect(encode(engine, 9, 9)).model
+                assertEquals(engine.modelId.take(16), model)
+                assertArrayEquals(weights, weightsOf(model, all.asSequence()))
+            }
+        }
+        assertEquals(null, weightsOf("0123456789abcdef", all.asSequence()))
+        Engine(all[0]).use { engine ->
+            val other = Engine(all[2]).use { encode(it, 9, 9) }
+            assertEquals(4, assertThrows(PlicException::class.java) { engine.hash(other) }.status)
         }
     }
 

@@ -7,6 +7,7 @@ import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Test
 import kotlin.math.abs
+import kotlin.math.sqrt
 
 class LogicTest {
     @Test
@@ -57,12 +58,65 @@ class LogicTest {
     @Test
     fun jpegOfAtLeastAsManyBytes() {
         var calls = 0
-        fun compress(quality: Int): ByteArray = ByteArray(100 + 10 * quality).also { calls++ }
-        assertEquals(560, jpegOfSize(551, ::compress).size)
-        assertTrue(calls <= 9)
-        assertEquals(100, jpegOfSize(5, ::compress).size)
-        assertEquals(1100, jpegOfSize(1100, ::compress).size)
-        assertEquals(1100, jpegOfSize(5000, ::compress).size)
+        fun sizeOf(quality: Int): Int = (100 + 10 * quality).also { calls++ }
+        assertEquals(46, jpegQualityOf(551, ::sizeOf))
+        assertTrue(calls <= 7)
+        assertEquals(0, jpegQualityOf(5, ::sizeOf))
+        assertEquals(100, jpegQualityOf(1100, ::sizeOf))
+        assertEquals(100, jpegQualityOf(5000, ::sizeOf))
+    }
+
+    /** Every step with 12 megapixels, both ways up, on phones with many cores. EngineTest measures whether it holds. */
+    @Test
+    fun twelveMegapixelsFitIntoMemory() {
+        val left = Memory.APP - Memory.PLATFORM
+        for ((width, height) in listOf(Pair(4032, 3024), Pair(3024, 4032), Pair(4080, 3072), Pair(4608, 2592))) {
+            // A byte for every two pixels is more than any photo takes at the qualities that the app offers.
+            val steps = Memory.steps(width, height, 8, width * height / 2L)
+            for ((step, bytes) in steps) assertTrue("$step of $width x $height: $bytes", bytes <= left)
+        }
+        val size = sqrt(Memory.PIXELS_TO_OPEN.toDouble()).toInt()
+        assertTrue(Memory.opening(size, size, 8, Memory.PIXELS) <= left)
+        assertEquals(4, Memory.decoders(1920, 4000, 4))
+        assertEquals(2, Memory.decoders(4032, 3024, 8))
+        assertEquals(1, Memory.decoders(300, 200, 8))
+        assertEquals(1, Memory.decoders(12_000, 1000, 8))
+        assertEquals(Memory.DECODING / 2, Memory.eachOf(2, 4032))
+        assertEquals(Memory.CALL, Memory.eachOf(1, 10_000))
+    }
+
+    @Test
+    fun whatCanBePressed() {
+        assertEquals(Buttons(true, false, false, false), buttonsOf(false, false, Shown.NOTHING))
+        // The button cancels.
+        assertEquals(Buttons(false, true, false, false), buttonsOf(true, true, Shown.NOTHING))
+        // Cancelled, or failed: the same picture can be encoded again.
+        assertEquals(Buttons(true, true, false, false), buttonsOf(false, true, Shown.NOTHING))
+        assertEquals(Buttons(true, true, true, true), buttonsOf(false, true, Shown.PHOTO))
+        assertEquals(Buttons(true, false, true, false), buttonsOf(false, true, Shown.FILE))
+    }
+
+    @Test
+    fun whatAScreenBeginsWith() {
+        assertEquals(Begin.READ_INTENT, beginOf(work = false, source = false, fresh = true))
+        assertEquals("rotated", Begin.TAKE_OVER, beginOf(work = true, source = true, fresh = false))
+        assertEquals("the process died", Begin.LOAD, beginOf(work = false, source = true, fresh = false))
+        assertEquals("the same, nothing picked", Begin.NOTHING, beginOf(work = false, source = false, fresh = false))
+    }
+
+    /** The levels of ComponentCallbacks2: running critical, hidden, background, complete. */
+    @Test
+    fun picturesAreGivenUpInTheBackgroundOnly() {
+        assertEquals(listOf(false, false, true, true), listOf(15, 20, 40, 80).map { givesUpPictures(it, running = false) })
+        assertEquals(false, givesUpPictures(80, running = true))
+    }
+
+    @Test
+    fun namesOfFiles() {
+        assertEquals("IMG_0001.plic", plicNameOf("primary:DCIM/IMG_0001.JPG"))
+        assertEquals("picture.plic", plicNameOf(null))
+        assertEquals("picture.plic", plicNameOf("../.."))
+        assertEquals("a".repeat(40) + ".plic", plicNameOf("a".repeat(300) + ".png"))
     }
 
     @Test

@@ -1,3 +1,3 @@
 package com.google.ai.edge.litert;
 
-public enum Accelerator { CPU, GPU, NPU }
+public enum Accelerator { NONE, CPU, GPU, NPU }

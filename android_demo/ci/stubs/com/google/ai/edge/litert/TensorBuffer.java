@@ -1,7 +1,6 @@
 package com.google.ai.edge.litert;
 
-public class TensorBuffer implements AutoCloseable {
-    public native void writeInt8(byte[] data);
-    public native byte[] readInt8();
-    @Override public native void close();
+public final class TensorBuffer extends JniHandle {
+    public native void writeInt8(byte[] data) throws LiteRtException;
+    public native byte[] readInt8() throws LiteRtException;
 }

@@ -1,0 +1,3 @@
+package com.google.ai.edge.litert;
+
+public final class LiteRtException extends Exception {}

@@ -1,0 +1,7 @@
+package com.google.ai.edge.litert;
+
+public interface NpuAcceleratorProvider {
+    boolean isDeviceSupported();
+    boolean isLibraryReady();
+    String getLibraryDir();
+}
