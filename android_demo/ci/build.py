@@ -132,6 +132,11 @@ class Build:
         stubs = (self.out / "signatures.txt").read_text().splitlines()
         return missing_at(level, lines.splitlines(), stubs, ApiLevels(self.r8))
 
+    def check_references(self, dex: Path | None = None) -> None:
+        """BuildError when there are any at the oldest level that the app installs on."""
+        if missing := self.missing_references(int(setting("minSdk")), dex):
+            raise BuildError("not on the oldest system that the app installs on:\n" + "\n".join(missing))
+
     def runtime_stubs(self) -> Path:
         """Classes with the signatures of LiteRT, ExecuTorch and what instrumented tests use."""
         folder, sources = self.out / "runtimes", sorted((HERE / "stubs").rglob("*.java"))
@@ -192,6 +197,19 @@ class Build:
                 "-language-version", KOTLIN, "-api-version", KOTLIN, "-Werror", f"-Xfriend-paths={classpath[0]}", "-cp", path, "-d", target, *sources)  # fmt: skip
             self.made(target)
         return target
+
+    def script_errors(self, *scripts: Path) -> str:
+        """What is wrong with the syntax of Gradle's scripts; what their names mean, only Gradle knows."""
+        done = subprocess.run(
+            ["java", "-Xmx1g", "-cp", os.pathsep.join(map(str, [self.compiler, self.libraries[0]])),
+             "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", "-no-stdlib", "-no-reflect",
+             "-Xallow-any-scripts-in-source-roots", "-cp", str(self.libraries[0]), "-d", str(self.out / "scripts"),
+             *map(str, scripts)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if "unresolved reference 'plugins'" not in done.stderr:
+            raise BuildError(f"the scripts were not read:\n{done.stderr[-4000:]}")
+        return "\n".join(line for line in done.stderr.splitlines() if "error: syntax error" in line)
 
     def classes(self, flavour: str, *more: Path) -> Path:
         """The app's classes in one flavour, with the sources under the folders `more`, if any."""
@@ -302,9 +320,7 @@ def main() -> int:
     try:
         build = Build(arguments.tools.resolve(), arguments.out.resolve(), arguments.abi or ABIS)
         apk = build.apk()
-        missing = build.missing_references(int(setting("minSdk")))
-        if missing:
-            raise BuildError("not on the oldest system that the app installs on:\n" + "\n".join(missing))
+        build.check_references()
         level = setting("minSdk")
         print(run("apksigner verify", "apksigner", "verify", "--verbose", "--min-sdk-version", level, apk), end="")
         print(run("aapt2 dump badging", "aapt2", "dump", "badging", apk), end="")

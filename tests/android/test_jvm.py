@@ -79,7 +79,7 @@ def test_the_benchmarks_json_is_a_profile(report):
     (device,) = profile["devices"]
     (run,) = device["runs"]
     assert run["determinism"]["equal"]
-    assert device["flags"] == ["before: warm", "after: warm"]
+    assert device["flags"] == ["before: warm", "after: warm", "decoded on 1 of 2 threads"]
     assert len(run["latency_metrics"]["decode"]["total"]["samples_ms"]) == profile["protocol"]["num_runs"] == 2
     assert profile["bundle"]["model_id"] == LISTED["cpu"]["id"]
 

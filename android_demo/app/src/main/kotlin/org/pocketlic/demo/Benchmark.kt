@@ -114,7 +114,7 @@ fun benchmark(
                 putJsonArray("flags") {
                     for (flag in before.flags) add("before: $flag")
                     for (flag in after.flags) add("after: $flag")
-                    if (threads < request.threads) add("decoded on $threads threads: more would take too much memory")
+                    if (threads < request.threads) add("decoded on $threads of ${request.threads} threads")
                     if (facts.emulated) add("emulated: times are the emulator's and say nothing of a phone")
                 }
                 put("seconds", rounded((System.nanoTime() - started) / 1e9))

@@ -38,7 +38,7 @@ class MemoryTest {
             val counted = Memory.steps(width, height, threads(), made.file.size.toLong()).values.max()
             println("12 megapixels take ${taken shr 20} MB, counted were ${counted shr 20} MB")
             assertTrue("${taken shr 20} MB", taken <= Memory.APP - Memory.PLATFORM)
-            assertTrue("${made.psnr}", made.psnr!! > 30)
+            assertTrue("${made.psnr}", made.psnr!! > 25)
             // What the benchmark runs besides.
             assertTrue(engine.symbols(made.file) > width)
             assertEquals(64, engine.hash(made.file).pixels.length)
