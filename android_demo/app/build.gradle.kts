@@ -58,6 +58,7 @@ android {
         (findProperty("pocketlic.library") as String?)?.let {
             test.systemProperty("java.library.path", it)
             test.systemProperty("pocketlic.root", root.path)
+            test.environment("MALLOC_MMAP_THRESHOLD_", "262144") // see MemoryTest
         }
     }
 }

@@ -194,7 +194,8 @@ class Build:
             compiler = os.pathsep.join([str(self.compiler), str(self.libraries[0])])
             run(f"kotlinc for {target.name}", "java", "-Xmx1g", "-cp", compiler,
                 "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", "-no-stdlib", "-no-reflect", "-jvm-target", "1.8",
-                "-language-version", KOTLIN, "-api-version", KOTLIN, "-Werror", f"-Xfriend-paths={classpath[0]}", "-cp", path, "-d", target, *sources)  # fmt: skip
+                "-language-version", KOTLIN, "-api-version", KOTLIN, "-Werror", f"-Xfriend-paths={classpath[0]}",
+                "-cp", path, "-d", target, *sources)  # fmt: skip
             self.made(target)
         return target
 
@@ -245,7 +246,8 @@ class Build:
             run("stub of libc", cc, "-w", "-shared", "-nostdlib", "-fno-builtin", "-Wl,-soname,libc.so", stub, "-o",
                 stub.with_suffix(".so"))  # fmt: skip
             run(f"the JNI library for {abi}", compiler, "-std=c++17", "-O3", "-fPIC", "-shared", "-nostdlib",
-                "-fno-exceptions", "-fno-rtti", "-fno-unwind-tables", "-fno-stack-protector", "-U_FORTIFY_SOURCE", "-fvisibility=hidden",
+                "-fno-exceptions", "-fno-rtti", "-fno-unwind-tables", "-fno-stack-protector", "-U_FORTIFY_SOURCE",
+                "-fvisibility=hidden",
                 *flags, *jni_includes(), f"-I{NATIVE}", *sources, "-o", target, "-s", "-Wl,-soname,libpocketlic.so",
                 "-Wl,--no-undefined", "-Wl,-z,max-page-size=16384", "-Wl,--hash-style=both", f"-L{stub.parent}",
                 "-l:libc.so", "-lgcc")  # fmt: skip

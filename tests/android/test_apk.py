@@ -98,10 +98,12 @@ abstract class Heir implements android.view.OnReceiveContentListener {}
 
 
 def test_a_planted_call_stops_the_build(build, ci, tmp_path):
-    """Compiled and made into DEX as the app is: a method and classes of API 30 and later, used with and without care."""
+    """Made into DEX as the app is: a method and classes of API 30 and later, used with and without care."""
     (tmp_path / "Planted.java").write_text(PLANTED)
     jar = build.android_jar()
-    output("javac", "-nowarn", "--release", "8", "-Xlint:-options", "-cp", jar, "-d", tmp_path, tmp_path / "Planted.java")
+    output(
+        "javac", "-nowarn", "--release", "8", "-Xlint:-options", "-cp", jar, "-d", tmp_path, tmp_path / "Planted.java"
+    )
     classes = sorted(tmp_path.glob("*.class"))
     output("java", "-cp", build.r8, "com.android.tools.r8.D8", "--min-api", ci.setting("minSdk"), "--lib", jar,
            "--output", tmp_path, *classes)  # fmt: skip

@@ -103,3 +103,21 @@ def test_as_arm_code(build, classpath, tmp_path):
     libc = root / "lib/aarch64-linux-gnu/libc.so.6"
     text = junit(java, classpath, build.jni("arm64-v8a"), libc, tmp_path / "lib", "-Dpocketlic.emulated=yes")
     assert "OK (" in text
+
+
+def test_as_32_bit_arm_code(build, ci, tmp_path):
+    """There is no JVM for armeabi-v7a: the core, made by the same compiler and flags, decodes some of the vectors."""
+    if shutil.which("qemu-arm-static") is None:
+        pytest.skip("32-bit Arm code needs qemu-user-static")
+    compiler, *flags = ci.COMPILERS["armeabi-v7a"]
+    sources = [path for path in ci.NATIVE.glob("*.cpp") if path.name != "bindings.cpp"]
+    program = tmp_path / "plic"
+    subprocess.run([compiler, "-std=c++17", "-O1", "-static", *flags, *sources, "-o", program], check=True)
+    names = ("odd", "metadata", "four-states", "symbols-1")
+    files = [ROOT / "tests" / "vectors" / "cpu" / f"{name}.plic" for name in names]
+    model = ROOT / "models" / "weights" / "pocketlic-cpu.safetensors"
+    done = subprocess.run(
+        ["qemu-arm-static", program, "hash", model, *files], capture_output=True, text=True, check=True
+    )
+    expected = {entry["name"]: [entry["symbols"], entry["pixels"]] for entry in LISTED["cpu"]["vectors"]}
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [expected[name] for name in names]

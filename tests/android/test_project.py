@@ -35,7 +35,9 @@ def test_the_runtimes_are_those_of_the_exporter():
 def test_the_wrapper_names_a_gradle_that_the_plugin_accepts():
     """Android's plugin 9.0 wants Gradle 9.1 or later."""
     properties = (PROJECT / "gradle" / "wrapper" / "gradle-wrapper.properties").read_text()
-    gradle = re.search(r"distributionUrl=https\\://services\.gradle\.org/distributions/gradle-([\d.]+)-bin\.zip", properties)
+    gradle = re.search(
+        r"distributionUrl=https\\://services\.gradle\.org/distributions/gradle-([\d.]+)-bin\.zip", properties
+    )
     assert [int(part) for part in gradle[1].split(".")] >= [9, 1]
     assert CATALOG["versions"]["agp"].startswith("9.0.")
     assert f"Gradle {gradle[1].removesuffix('.0')}" in (PROJECT.parent / "README.md").read_text()

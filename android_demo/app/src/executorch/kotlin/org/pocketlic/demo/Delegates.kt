@@ -20,7 +20,7 @@ private class ExecuTorchRunner(context: Context, threads: Int) : NetworkRunner, 
     private val networks = NAMES.associateWith { name ->
         val file = File(context.cacheDir, "$name.pte")
         context.assets.open("programs/$name.pte").use { from -> file.outputStream().use { from.copyTo(it) } }
-        Module.load(file.path, Module.LOAD_MODE_MMAP, threads)
+        Module.load(file.path, Module.LOAD_MODE_FILE, threads)
     }
 
     override fun run(
