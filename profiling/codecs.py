@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, features
 
 from ..codec import format as plic
-from ..codec.codec import Codec, reference
+from ..codec.codec import Codec
 from ..codec.effort import table_bits
 from ..codec.errors import PlicError
+from ..codec.fast import FastCodec
 from ..codec.image import read_picture
 from ..export.litert import LiteRTExecutor
 from ..models import Tune
@@ -85,6 +86,7 @@ def read_source(path: Path) -> Source:
 # Whatever can change a file or a decoded pixel of ours.
 _CODE = (
     "codec.codec",
+    "codec.fast",
     "codec.format",
     "codec._native",
     "codec.effort",
@@ -113,8 +115,8 @@ def _model(path: Path) -> IntegerModel:
 
 
 @cache
-def _codec(path: Path) -> Codec:
-    return Codec(_model(path), LiteRTExecutor.from_model(_model(path), "xnnpack", threads=1))
+def _codec(path: Path) -> FastCodec:
+    return FastCodec(_model(path), LiteRTExecutor.from_model(_model(path), "xnnpack", threads=1))
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class Pocketlic:
 
     def reference(self, source: Source, setting: float) -> tuple[bytes, Pixels]:
         """The file that the NumPy reference writes, and its pixels. Takes seconds per megapixel."""
-        codec = Codec(_model(self.model), reference)
+        codec = Codec(_model(self.model))
         data = codec.encode(source.pixels, setting, effort=self.effort)
         return data, codec.decode(data)
 

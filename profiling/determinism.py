@@ -31,6 +31,7 @@ from ..codec import _native, rans
 from ..codec import format as plic
 from ..codec.codec import STRIDE, Codec, Executor, reference
 from ..codec.errors import PlicError
+from ..codec.fast import FastCodec
 from ..export.bundle import Bundle
 from ..export.errors import ExportError
 from ..export.litert import Kernels, LiteRTExecutor
@@ -147,20 +148,23 @@ def subject(name: str, model: IntegerModel, folder: Path) -> Subject:
 
 
 def _hash(codec: Codec, data: bytes) -> tuple[str, str]:
-    file = plic.read(data)
-    symbols = codec.read_symbols(file)
+    symbols, header = codec.read(data)
     try:
-        pixels = codec.synthesise(symbols, file.header)
+        pixels = codec.synthesise(symbols, header)
     except Diverged:
         return symbols.sha256(), ""
     return symbols.sha256(), hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-def _by_executor(make: Callable[[IntegerModel], Executor], least: Callable[[IntegerModel], int] = lambda _: 1) -> Run:
-    """What decodes with the Python codec on an executor; `least`: pictures of fewer pixels a side are left out."""
+def _by_executor(
+    make: Callable[[IntegerModel], Executor],
+    least: Callable[[IntegerModel], int] = lambda _: 1,
+    codec_type: type[Codec] = Codec,
+) -> Run:
+    """What decodes with a codec on an executor; `least`: pictures of fewer pixels a side are left out."""
 
     def run(subject: Subject) -> Hashes:
-        codec, side = Codec(subject.model, make(subject.model)), least(subject.model)
+        codec, side = codec_type(subject.model, make(subject.model)), least(subject.model)
         headers = {v.name: plic.read_header(v.data) for v in subject.vectors}
         return {
             v.name: _hash(codec, v.data)
@@ -267,7 +271,8 @@ def _by_native_networks(tile: int) -> Run:
 
 
 def _by_litert(kernels: Kernels, threads: int) -> Run:
-    return _by_executor(lambda model: LiteRTExecutor.from_model(model, kernels, threads))
+    # As `pocketlic decode` does it.
+    return _by_executor(lambda model: LiteRTExecutor.from_model(model, kernels, threads), codec_type=FastCodec)
 
 
 def _by_litert_tiles(pixels: int) -> Run:

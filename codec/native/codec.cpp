@@ -11,6 +11,7 @@
 #include "crc32c.h"
 #include "model.h"
 #include "sha256.h"
+#include "stages.h"
 
 namespace pocketlic {
 namespace {
@@ -104,6 +105,23 @@ bool run_parts(const plic_model& model, NetworkIndex index, Workspace& workspace
         }
     }
     return true;
+}
+
+// Calls f(i) for each value that is not 0: few are.
+template <typename T, typename Function>
+void for_nonzero(const T* values, size_t n, Function f) {
+    constexpr size_t kRun = 8;
+    for (size_t i = 0; i < n; i += kRun) {
+        const size_t end = std::min(i + kRun, n);
+        T any = 0;
+        if (end == i + kRun)
+            for (size_t k = 0; k < kRun; ++k) any = static_cast<T>(any | values[i + k]);
+        else
+            any = 1;
+        if (any == 0) continue;
+        for (size_t k = i; k < end; ++k)
+            if (values[k] != 0) f(k);
+    }
 }
 
 // Elements of a picture's symbols.
@@ -294,6 +312,7 @@ public:
 
 private:
     friend class Encoder;
+    friend struct Whole;
     struct Band {
         int32_t number = -1;
         Buffer<int16_t> y, details;
@@ -420,12 +439,51 @@ private:
                 const bool first_half = is_anchor(y, x, false);
                 const size_t begin = first_half ? 0 : half, end = first_half ? half : channels;
                 std::memset(anchor, 0, channels);
-                for (size_t c = begin; c < end; ++c) {
+                // Without a symbol, the mean itself.
+                std::memcpy(anchor + begin, mean + begin, end - begin);
+                for_nonzero(symbol + begin, end - begin, [&](size_t i) {
+                    const size_t c = begin + i;
                     const uint8_t bits = model_.fine_bits[c];
-                    int32_t y_hat = mean[c] * (1 << bits);
-                    if (symbol[c] != 0) y_hat += symbol[c] * step(log2_step[c], c);
+                    const int32_t y_hat = mean[c] * (1 << bits) + symbol[c] * step(log2_step[c], c);
                     anchor[c] = static_cast<int8_t>(coarse(y_hat, bits));
-                }
+                });
+            }
+        }
+    }
+
+    // The synthesis' inputs. means: the context's; symbols(y, x), details(y, x): those of a latent.
+    template <typename Symbols, typename Details>
+    void latent_values(const Region& region, const View* made, const View& means, Symbols symbols, Details details,
+                       const View* parts) const {
+        const auto channels = static_cast<size_t>(model_.latents);
+        for (int32_t y = region.y0; y < region.y1; ++y) {
+            for (int32_t x = region.x0; x < region.x1; ++x) {
+                const auto* symbol = symbols(y, x);
+                const int8_t* log2_step = made[2].at(y, x);
+                int8_t *plane = parts[0].at(y, x), *fine = plane + channels;
+                // One half of the channels are anchors here. Without a symbol, the mean itself.
+                const size_t half = channels / 2;
+                const bool first_half = is_anchor(y, x, false);
+                std::memcpy(plane, (first_half ? made[1] : means).at(y, x), half);
+                std::memcpy(plane + half, (first_half ? means : made[1]).at(y, x) + half, channels - half);
+                std::memset(fine, 0, static_cast<size_t>(model_.wide_count));
+                for_nonzero(symbol, channels, [&](size_t c) {
+                    const uint8_t bits = model_.fine_bits[c];
+                    const int32_t y_hat = plane[c] * (1 << bits) + symbol[c] * step(log2_step[c], c);
+                    const int32_t value = coarse(y_hat, bits);
+                    plane[c] = static_cast<int8_t>(value);
+                    if (bits > 0) {
+                        const auto rank = std::lower_bound(model_.wide, model_.wide + model_.wide_count, c) - model_.wide;
+                        fine[rank] = static_cast<int8_t>(std::clamp(y_hat - 4 * value, -128, 127));
+                    }
+                });
+                const auto* detail = details(y, x);
+                int8_t* d_hat = parts[1].at(y, x);
+                const auto n = static_cast<size_t>(model_.details);
+                std::memset(d_hat, 0, n);
+                for_nonzero(detail, n, [&](size_t c) {
+                    d_hat[c] = static_cast<int8_t>(std::clamp(detail[c] * step(0, channels + c), -128, 127));
+                });
             }
         }
     }
@@ -436,7 +494,6 @@ private:
         const Network& context = model_.networks[kContext];
         const Network& hyper = model_.networks[kHyperSynthesis];
         const int32_t latents = model_.latents;
-        const auto channels = static_cast<size_t>(latents);
         const Region pixels = tile.scaled(kLatent, 1);
 
         // What the tile needs: planes in `around`; for those, features and anchors in `wide`.
@@ -469,30 +526,9 @@ private:
         if (!run_parts(model_, kContext, workspace_, lh_, lw_, inputs, around, &means))
             return no_memory(error_, memory);
 
-        for (int32_t y = around.y0; y < around.y1; ++y) {
-            for (int32_t x = around.x0; x < around.x1; ++x) {
-                const int16_t* symbol = symbols(y, x);
-                const int8_t* mean[2] = {made[1].at(y, x), means.at(y, x)};
-                const int8_t* log2_step = made[2].at(y, x);
-                int8_t* plane = parts[0].at(y, x);
-                int32_t next = 0;
-                for (size_t c = 0; c < channels; ++c) {
-                    const uint8_t bits = model_.fine_bits[c];
-                    const bool anchor = is_anchor(y, x, c >= channels / 2);
-                    int32_t y_hat = mean[anchor ? 0 : 1][c] * (1 << bits);
-                    if (symbol[c] != 0) y_hat += symbol[c] * step(log2_step[c], c);
-                    const int32_t value = coarse(y_hat, bits);
-                    plane[c] = static_cast<int8_t>(value);
-                    if (bits > 0)
-                        plane[latents + next++] = static_cast<int8_t>(std::clamp(y_hat - 4 * value, -128, 127));
-                }
-                const int16_t* detail = details(y, x);
-                int8_t* d_hat = parts[1].at(y, x);
-                for (size_t c = 0; c < static_cast<size_t>(model_.details); ++c)
-                    d_hat[c] = static_cast<int8_t>(
-                        detail[c] == 0 ? 0 : std::clamp(detail[c] * step(0, channels + c), -128, 127));
-            }
-        }
+        latent_values(
+            around, made, means, [this](int32_t y, int32_t x) { return symbols(y, x); },
+            [this](int32_t y, int32_t x) { return details(y, x); }, parts);
         return synthesise(tile, parts, from, to, target, stride);
     }
 
@@ -555,8 +591,10 @@ public:
 
     plic_status encode(plic_row_source* source, void* user) {
         const Counts counts = coder_.counts();
-        if (!y_.allocate(memory_, counts.y) || !details_.allocate(memory_, counts.details))
+        if (!own_y_.allocate(memory_, counts.y) || !own_details_.allocate(memory_, counts.details))
             return no_memory(error_, memory_);
+        y_ = own_y_.data();
+        details_ = own_details_.data();
         plic_status status = grids(source, user, counts);
         if (status == PLIC_OK) status = quantize(true);
         if (status == PLIC_OK) status = quantize(false);
@@ -565,10 +603,11 @@ public:
     }
 
     plic_symbols symbols() {
-        return {coder_.z(), y_.data(), details_.data(), coder_.z_count(), y_.size(), details_.size()};
+        return {coder_.z(), y_, details_, coder_.z_count(), own_y_.size(), own_details_.size()};
     }
 
 private:
+    friend struct Whole;
     // Pictures' rows as the analysis takes them: padded, three components, int8.
     struct Window {
         Buffer<int8_t> rows;
@@ -654,6 +693,7 @@ private:
     // distance / step, rounded half up, where the distance is in 2^-8 of the step's unit.
     static int32_t divide(int64_t distance, int64_t step) {
         const int64_t n = 2 * distance + (step << 8), d = step << 9;
+        if (n >= 0 && n < d) return 0;  // as most are, and division is slow
         return static_cast<int32_t>(n >= 0 ? n / d : -((-n + d - 1) / d));
     }
 
@@ -664,6 +704,11 @@ private:
         if (!run(model_, kAnalysis, coder_.workspace_, coder_.lh_ * kLatent, coder_.lw_ * kLatent, &pixels, wanted,
                  made))
             return false;
+        return project(part, made, grid);
+    }
+
+    bool project(const Region& part, const View* made, const View* grid) {
+        const Region wanted[2] = {part, part.scaled(2, 1)};
         const auto latents = static_cast<size_t>(model_.latents), quarter = static_cast<size_t>(model_.details) / 4;
         if (!project(0, model_.to_latents, made[0], wanted[0], [&](int32_t y, int32_t x, size_t c, int64_t value) {
                 const size_t at = Decoder::index(y, x, coder_.lw_, model_.latents) + c;
@@ -748,11 +793,16 @@ private:
             if (!run_parts(model_, kContext, coder_.workspace_, coder_.lh_, coder_.lw_, inputs, tile, &means))
                 return false;
         }
+        quantize_values(tile, anchors, anchors ? made[1] : means, made[2], top, rows);
+        return true;
+    }
+
+    void quantize_values(const Region& region, bool anchors, const View& means, const View& log2_steps, int32_t top,
+                         const uint8_t* rows) {
         const auto channels = static_cast<size_t>(model_.latents);
-        for (int32_t y = tile.y0; y < tile.y1; ++y) {
-            for (int32_t x = tile.x0; x < tile.x1; ++x) {
-                const int8_t* mean = anchors ? made[1].at(y, x) : means.at(y, x);
-                const int8_t* log2_step = made[2].at(y, x);
+        for (int32_t y = region.y0; y < region.y1; ++y) {
+            for (int32_t x = region.x0; x < region.x1; ++x) {
+                const int8_t *mean = means.at(y, x), *log2_step = log2_steps.at(y, x);
                 const uint8_t* row = rows + Decoder::index(y - top, x, coder_.lw_, model_.latents);
                 int32_t* value = latent(y, x);
                 for (size_t c = 0; c < channels; ++c) {
@@ -765,12 +815,11 @@ private:
                 }
             }
         }
-        return true;
     }
 
     plic_status skip_details() {
         Buffer<uint8_t> rows;
-        int32_t* details = details_.data();
+        int32_t* details = details_;
         for (int32_t band = 0; band < static_cast<int32_t>(coder_.file.info.bands); ++band) {
             const plic_status status =
                 coder_.detail_rows(band, latent(band * static_cast<int32_t>(kBandRows), 0), rows);
@@ -783,14 +832,84 @@ private:
         return PLIC_OK;
     }
 
-    int32_t* latent(int32_t y, int32_t x) { return y_.data() + Decoder::index(y, x, coder_.lw_, model_.latents); }
+    int32_t* latent(int32_t y, int32_t x) { return y_ + Decoder::index(y, x, coder_.lw_, model_.latents); }
 
     const plic_model& model_;
     Decoder& coder_;
     Memory& memory_;
     plic_error* error_;
-    Buffer<int32_t> y_, details_, acc_;
+    int32_t *y_ = nullptr, *details_ = nullptr;
+    Buffer<int32_t> own_y_, own_details_, acc_;
     Buffer<uint8_t> scratch_;
+};
+
+// A picture whose networks a caller runs: what stages.h offers, in terms of the classes above.
+struct Whole {
+    const plic_model& model;
+    plic_error* error;
+    Decoder decoder;
+    Encoder encoder;
+
+    Whole(const plic_model& m, plic_error* e)
+        : model(m), error(e), decoder(m, UINT64_MAX, e), encoder(m, decoder, e) {}
+
+    Region all() const { return {0, 0, decoder.lh_, decoder.lw_}; }
+    // Some of them are only read.
+    View grid(const int8_t* data, int32_t channels) const { return {const_cast<int8_t*>(data), all(), channels}; }
+
+    void anchor_values(const Hyper& hyper, const int32_t* y, int8_t* anchors) const {
+        const View made[3] = {{}, grid(hyper.means, model.latents), grid(hyper.log2_steps, model.latents)};
+        decoder.anchor_values(all(), made, [&](int32_t i, int32_t j) { return y + index(i, j, model.latents); },
+                              grid(anchors, model.latents));
+    }
+
+    void synthesis_inputs(const Hyper& hyper, const int8_t* context, const int32_t* y, const int32_t* details,
+                          int8_t* planes, int8_t* d_hat) const {
+        const View made[3] = {{}, grid(hyper.means, model.latents), grid(hyper.log2_steps, model.latents)};
+        const View parts[2] = {grid(planes, model.latents + model.wide_count), grid(d_hat, model.details)};
+        decoder.latent_values(
+            all(), made, grid(context, model.latents),
+            [&](int32_t i, int32_t j) { return y + index(i, j, model.latents); },
+            [&](int32_t i, int32_t j) { return details + index(i, j, model.details); }, parts);
+    }
+
+    bool project(const int8_t* features, const int8_t* fine, int32_t* y, int32_t* details, int8_t* coarse_y,
+                 int8_t* coarse_d) {
+        encoder.y_ = y;
+        encoder.details_ = details;
+        const Network& analysis = model.networks[kAnalysis];
+        const auto channels = [&](uint32_t o) { return analysis.tensors[analysis.outputs[o]].spec.channels; };
+        View made[2] = {grid(features, channels(0)), grid(fine, channels(1))};
+        made[1].region = all().scaled(2, 1);
+        const View grids[2] = {grid(coarse_y, model.latents), grid(coarse_d, model.details)};
+        return encoder.project(all(), made, grids);
+    }
+
+    plic_status quantize(bool anchors, const int8_t* z, const Hyper& hyper, int32_t* y) {
+        std::memcpy(decoder.z(), z, decoder.z_count());
+        encoder.y_ = y;
+        Buffer<uint8_t> rows;
+        for (int32_t band = 0; band < static_cast<int32_t>(decoder.file.info.bands); ++band) {
+            const plic_status status = decoder.y_rows(band, rows);
+            if (status != PLIC_OK) return status;
+            const int32_t top = band * static_cast<int32_t>(kBandRows);
+            encoder.quantize_values({top, 0, top + decoder.band_rows(band), decoder.lw_}, anchors,
+                                    grid(hyper.means, model.latents), grid(hyper.log2_steps, model.latents), top,
+                                    rows.data());
+        }
+        return PLIC_OK;
+    }
+
+    plic_status skip_details(int32_t* y, int32_t* details) {
+        encoder.y_ = y;
+        encoder.details_ = details;
+        return encoder.skip_details();
+    }
+
+private:
+    size_t index(int32_t y, int32_t x, int32_t channels) const {
+        return Decoder::index(y, x, decoder.lw_, channels);
+    }
 };
 
 uint64_t max_pixels(const plic_limits* limits) {
@@ -1148,3 +1267,52 @@ plic_status plic_run(const plic_model* model, const char* name, uint32_t height,
     }
     return PLIC_OK;
 }
+
+namespace pocketlic {
+
+static constexpr plic_limits kNoLimits = {UINT64_MAX, UINT64_MAX};
+
+plic_status anchor_values(const plic_model& model, const plic_info& info, const Hyper& hyper, const int32_t* y,
+                          int8_t* anchors, plic_error* error) {
+    Whole whole(model, error);
+    const plic_status status = prepare(model, info, &kNoLimits, whole.decoder, error);
+    if (status == PLIC_OK) whole.anchor_values(hyper, y, anchors);
+    return status;
+}
+
+plic_status synthesis_inputs(const plic_model& model, const plic_info& info, const Hyper& hyper,
+                             const int8_t* context, const int32_t* y, const int32_t* details, int8_t* planes,
+                             int8_t* d_hat, plic_error* error) {
+    Whole whole(model, error);
+    const plic_status status = prepare(model, info, &kNoLimits, whole.decoder, error);
+    if (status == PLIC_OK) whole.synthesis_inputs(hyper, context, y, details, planes, d_hat);
+    return status;
+}
+
+plic_status project(const plic_model& model, const plic_info& info, const int8_t* features, const int8_t* fine,
+                    int32_t* y, int32_t* details, int8_t* coarse_y, int8_t* coarse_d, plic_error* error) {
+    Whole whole(model, error);
+    const plic_status status = prepare(model, info, &kNoLimits, whole.decoder, error);
+    if (status != PLIC_OK) return status;
+    return whole.project(features, fine, y, details, coarse_y, coarse_d) ? PLIC_OK
+                                                                         : no_memory(error, whole.decoder.memory);
+}
+
+plic_status quantize_anchors(const plic_model& model, const plic_info& info, const int8_t* z, const Hyper& hyper,
+                             int32_t* y, int8_t* anchors, plic_error* error) {
+    Whole whole(model, error);
+    plic_status status = prepare(model, info, &kNoLimits, whole.decoder, error);
+    if (status == PLIC_OK) status = whole.quantize(true, z, hyper, y);
+    if (status == PLIC_OK) whole.anchor_values(hyper, y, anchors);
+    return status;
+}
+
+plic_status quantize_others(const plic_model& model, const plic_info& info, const int8_t* z, const Hyper& context,
+                            int32_t* y, int32_t* details, plic_error* error) {
+    Whole whole(model, error);
+    plic_status status = prepare(model, info, &kNoLimits, whole.decoder, error);
+    if (status == PLIC_OK) status = whole.quantize(false, z, context, y);
+    return status == PLIC_OK ? whole.skip_details(y, details) : status;
+}
+
+}  // namespace pocketlic

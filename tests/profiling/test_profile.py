@@ -74,10 +74,10 @@ def test_report_of_this_machine(report, folder):
     assert device["layer_counts"]["cpu"] == device["layer_counts"]["total"] > 10
     for r in device["runs"]:
         encode, decode = (r["latency_metrics"][side] for side in ("encode", "decode"))
-        assert set(encode["stages"]) == {"load", "analysis", "hyper_analysis", "hyper_synthesis", "context", "symbols",
-                                         "entropy_encoding"}  # fmt: skip
-        assert set(decode["stages"]) == {"container", "entropy_decoding", "hyper_synthesis", "context", "synthesis",
-                                         "symbols"}  # fmt: skip
+        assert set(encode["stages"]) == {"load", "pre_processing", "analysis", "hyper_analysis", "hyper_synthesis",
+                                         "context", "quantization", "entropy_encoding"}  # fmt: skip
+        assert set(decode["stages"]) == {"entropy_decoding", "hyper_synthesis", "context", "dequantization",
+                                         "synthesis", "post_processing"}  # fmt: skip
         sums = np.sum([s["samples_ms"] for s in decode["stages"].values()], axis=0)
         np.testing.assert_allclose(sums, decode["total"]["samples_ms"], rtol=0.1, atol=0.1)
         assert r["determinism"]["equal"]
