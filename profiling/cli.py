@@ -1,4 +1,4 @@
-"""The commands `pocketlic profile` and `pocketlic profile compare`."""
+"""The commands `pocketlic profile`, `pocketlic profile compare` and `pocketlic profile codecs`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..codec.errors import PlicError
 from ..codec.image import write_atomic
-from ..quantization.integer import ModelError
+from ..quantization.integer import ModelError, Profile
 
 profile_app = typer.Typer(
     invoke_without_command=True, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -126,6 +126,32 @@ def compare(
     typer.echo(f"{count} rose by more than {fail_over}, {len(result.mismatches)} give other bits")
     if result.failed:
         raise typer.Exit(1)
+
+
+@profile_app.command("codecs")
+def codecs(
+    images: Annotated[Path, typer.Argument(help="folder of pictures")],
+    out: Annotated[Path, typer.Option(help="folder for codecs.json and codecs.md")] = Path("build/codecs"),
+    quality: Annotated[float, typer.Option(min=0, max=100, help="of Pocketlic; the others meet its rate")] = 60.0,
+    names: Annotated[str, typer.Option("--codecs", help="names separated by commas")] = "jpeg,webp,avif,jxl,heic",
+    runs: Annotated[int, typer.Option(min=1, help="timed passes, after one to warm up")] = 10,
+    profile: Annotated[Profile, typer.Option(help="of Pocketlic's weights")] = "cpu",
+) -> None:
+    """Time Pocketlic beside other codecs on this machine: one thread, the same rate, in turns."""
+    try:
+        from .side_by_side import HEADINGS, choose, rows, side_by_side, write
+
+        report = side_by_side(images, choose(names, quality, profile), runs, Console(stderr=True))
+        paths = write(report, out)
+    except (PlicError, ModelError, ImportError, OSError) as error:
+        raise _fail(error) from None
+    table = Table(*HEADINGS[:1])
+    for heading in HEADINGS[1:]:
+        table.add_column(heading, justify="right")
+    for row in rows(report):
+        table.add_row(*row)
+    _console().print(table)
+    typer.echo(f"wrote {', '.join(str(path) for path in paths)}")
 
 
 def _console() -> Console:

@@ -202,8 +202,10 @@ class Pillow:
     @property
     def identity(self) -> str:
         """Versions and options."""
-        library = f"{self.plugin} {version(self.plugin)}" if self.plugin else f"{features.version(self.feature)}"
-        return f"Pillow {version('pillow')}, {library}, {self.format}, {dict(self.options)!r}"
+        plugin = f"{self.plugin} {version(self.plugin)}" if self.plugin else ""
+        library = f"{self.feature} {features.version(self.feature)}" if self.feature else ""
+        parts = (f"Pillow {version('pillow')}", plugin, library, *_coders(self.format), self.format)
+        return ", ".join(part for part in (*parts, repr(dict(self.options))) if part)
 
     def encode(self, source: Source, setting: float) -> bytes:
         """A file of the format."""
@@ -217,6 +219,16 @@ class Pillow:
         _register(self.plugin)
         with Image.open(BytesIO(data), formats=[self.format]) as image:
             return np.asarray(image.convert("RGB"))
+
+
+def _coders(format: str) -> list[str]:
+    """What a library that is itself a wrapper codes with, where it tells."""
+    if format == "AVIF":
+        return [str(import_module("PIL._avif").codec_versions())]
+    if format == "HEIF":
+        told = import_module("pillow_heif").libheif_info()
+        return [f"libheif {told['libheif']}", told["encoders"]["x265"], told["decoders"]["libde265"]]
+    return []
 
 
 @cache
