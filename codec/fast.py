@@ -29,8 +29,10 @@ class FastCodec(Codec):
         return Symbols(*self.native.symbols(data, max_pixels, _ANY_SIZE)), header
 
     def write_symbols(self, symbols: Symbols, header: plic.Header, icc: bytes = b"", exif: bytes = b"") -> bytes:
-        parts = (np.ascontiguousarray(part) for part in (symbols.z, symbols.y, symbols.details))
-        data = self.native.encode_symbols(*parts, header.width, header.height, header.grey, header.quality_hundredths)
+        data = self.native.encode_symbols(
+            np.ascontiguousarray(symbols.z), np.ascontiguousarray(symbols.y), np.ascontiguousarray(symbols.details),
+            header.width, header.height, header.grey, header.quality_hundredths,
+        )  # fmt: skip
         if not icc and not exif:
             return data
         return plic.write(plic.PlicFile(header, plic.read(data, plic.MAX_SIDE**2).bands, icc, exif))

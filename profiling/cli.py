@@ -82,9 +82,9 @@ def profile(
         console = Console(stderr=True)
         with tempfile.TemporaryDirectory() as work:
             pictures = profiler.subjects(images, samples[0] if samples else Path(), Path(work), _sizes(sizes))
-            protocol = profiler.Protocol(quality, runs, threads)
             tools = Tools(plic, benchmark_model, vectors)
-            report = profiler.profile(devices, opened, pictures, protocol, tools, allow_hot, console)
+            protocol = profiler.Protocol(quality, runs, threads, tools, allow_hot)
+            report = profiler.profile(devices, opened, pictures, protocol, console)
         paths = write_reports(report, out)
     except (PlicError, ModelError, ImportError, OSError) as error:
         raise _fail(error) from None
@@ -162,17 +162,17 @@ def _console() -> Console:
 
 
 def _print(report: dict[str, object]) -> None:
-    from .profile_report import determinism_text, energy_text, timed
+    from .profile_report import determinism_text, energy_text, instructions_text, sides
 
     table = Table("device", "picture", "side")
     for heading in ("median ms", "p90", "first", "ms/MP"):
         table.add_column(heading, justify="right")
     table.add_column("energy")
     table.add_column("reference")
-    for device, run, side, latency in timed(report):
+    for device, run, side, latency in sides(report, emulated=False):
         total = latency["total"]
         table.add_row(
-            device["name"] + (" (emulated)" if device["emulated"] else ""),
+            device["name"],
             run["image"],
             side,
             f"{total['median_ms']:.2f}",
@@ -182,7 +182,14 @@ def _print(report: dict[str, object]) -> None:
             energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"})),
             determinism_text(run["determinism"]),
         )
-    _console().print(table)
+    counted = Table("emulated device", "picture", "side", "instructions", "energy", "reference")
+    for device, run, side, _ in sides(report, emulated=True):
+        energy = energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"}))
+        counts = instructions_text(run, side)
+        counted.add_row(device["name"], run["image"], side, counts, energy, determinism_text(run["determinism"]))
+    for printed in (table, counted):
+        if printed.row_count:
+            _console().print(printed)
     for device in report["devices"]:  # type: ignore[attr-defined]
         for flag in device["flags"]:
             typer.echo(f"{device['name']}: {flag}")

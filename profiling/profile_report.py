@@ -80,6 +80,14 @@ def energy_text(energy: dict[str, Any]) -> str:
     )
 
 
+def instructions_text(run: dict[str, Any], side: str) -> str:
+    """Instructions of a side, and by pixel; or why they were not counted."""
+    counted = run.get("instructions", {"available": False, "reason": "not counted"})
+    if not counted["available"]:
+        return f"not available: {counted['reason']}"
+    return f"{counted[side] / 1e6:.2f} million, {counted[side] / run['width'] / run['height']:.0f} a pixel"
+
+
 def determinism_text(determinism: dict[str, Any]) -> str:
     """Whether results equalled the reference, and where not."""
     if not determinism["available"]:
@@ -103,10 +111,10 @@ def vectors_text(vectors: dict[str, Any]) -> str:
     )
 
 
-def timed(report: Report) -> Iterator[tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]]:
-    """(device, run, side, latency) of everything that was timed."""
+def sides(report: Report, emulated: bool) -> Iterator[tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]]:
+    """(device, run, side, latency) of everything that was timed on devices that are emulated, or are not."""
     for device in report["devices"]:
-        for run in device["runs"]:
+        for run in device["runs"] if device["emulated"] == emulated else ():
             for side, latency in run["latency_metrics"].items():
                 yield device, run, side, latency
 
@@ -126,25 +134,7 @@ def markdown(report: Report) -> str:
         about = ", ".join(f"{key} {value}" for key, value in device["properties"].items())
         lines += [f"## {device['name']}{' (emulated)' if device['emulated'] else ''}", "", about, ""]
         lines += [f"- **{flag}**" for flag in device["flags"]] + ([""] if device["flags"] else [])
-        lines += [
-            "| picture | side | median ms | p90 | p99 | sd | min | max | first | ms/MP | energy |",
-            "|" + "---|" * 11,
-        ]
-        for run in device["runs"]:
-            for side, latency in run["latency_metrics"].items():
-                total = latency["total"]
-                cells = [f"{total[k]:.2f}" for k in ("median_ms", "p90_ms", "p99_ms", "stddev_ms", "min_ms", "max_ms")]
-                per = total["median_ms"] / (run["width"] * run["height"] / 1e6)
-                cells += [f"{latency['first_inference_ms']:.2f}", f"{per:.2f}"]
-                cells.append(energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"})))
-                lines.append(f"| {run['image']} | {side} | " + " | ".join(cells) + " |")
-        lines += ["", "| picture | side | stage | median ms | part |", "|---|---|---|---|---|"]
-        for run in device["runs"]:
-            for side, latency in run["latency_metrics"].items():
-                whole = sum(s["median_ms"] for s in latency["stages"].values()) or 1.0
-                for name, stage in latency["stages"].items():
-                    part = f"{stage['median_ms']:.2f} | {stage['median_ms'] / whole:.0%}"
-                    lines.append(f"| {run['image']} | {side} | {name} | {part} |")
+        lines += _instruction_lines(device) if device["emulated"] else _time_lines(device)
         lines += ["", "| picture | bpp | PSNR dB | memory | determinism |", "|---|---|---|---|---|"]
         for run in device["runs"]:
             memory = ", ".join(f"{k} {v}" for k, v in run.get("memory_metrics", {}).items()) or "not measured"
@@ -156,6 +146,36 @@ def markdown(report: Report) -> str:
             lines += ["", vectors_text(device["vectors"])]
         lines.append("")
     return "\n".join(lines) + "\n"
+
+
+def _instruction_lines(device: dict[str, Any]) -> list[str]:
+    lines = ["| picture | side | instructions |", "|---|---|---|"]
+    for run in device["runs"]:
+        lines += [f"| {run['image']} | {side} | {instructions_text(run, side)} |" for side in run["latency_metrics"]]
+    return lines
+
+
+def _time_lines(device: dict[str, Any]) -> list[str]:
+    lines = [
+        "| picture | side | median ms | p90 | p99 | sd | min | max | first | ms/MP | energy |",
+        "|" + "---|" * 11,
+    ]
+    for run in device["runs"]:
+        for side, latency in run["latency_metrics"].items():
+            total = latency["total"]
+            cells = [f"{total[k]:.2f}" for k in ("median_ms", "p90_ms", "p99_ms", "stddev_ms", "min_ms", "max_ms")]
+            per = total["median_ms"] / (run["width"] * run["height"] / 1e6)
+            cells += [f"{latency['first_inference_ms']:.2f}", f"{per:.2f}"]
+            cells.append(energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"})))
+            lines.append(f"| {run['image']} | {side} | " + " | ".join(cells) + " |")
+    lines += ["", "| picture | side | stage | median ms | part |", "|---|---|---|---|---|"]
+    for run in device["runs"]:
+        for side, latency in run["latency_metrics"].items():
+            whole = sum(s["median_ms"] for s in latency["stages"].values()) or 1.0
+            for name, stage in latency["stages"].items():
+                part = f"{stage['median_ms']:.2f} | {stage['median_ms'] / whole:.0%}"
+                lines.append(f"| {run['image']} | {side} | {name} | {part} |")
+    return lines
 
 
 def page(reports: Sequence[Report]) -> str:
@@ -179,6 +199,7 @@ def page(reports: Sequence[Report]) -> str:
             if "vectors" in device:
                 body.append(f"<p>{html.escape(vectors_text(device['vectors']))}</p>")
     plots = {
+        "Instructions": _instruction_plot(reports),
         "Where the time goes": _stage_plot(reports),
         "Latency of every run": _spread_plot(reports),
         "Rate and distortion against time": _rd_plot(reports),
@@ -193,6 +214,9 @@ def _tables(device: dict[str, Any]) -> str:
     latency, outcome, hashes = [], [], []
     for run in device["runs"]:
         for side, times in run["latency_metrics"].items():
+            if device["emulated"]:
+                latency.append([run["image"], side, instructions_text(run, side)])
+                continue
             total = times["total"]
             cells = [run["image"], side]
             cells += [f"{total[k]:.2f}" for k in ("median_ms", "p90_ms", "p99_ms", "stddev_ms", "min_ms", "max_ms")]
@@ -212,8 +236,11 @@ def _tables(device: dict[str, Any]) -> str:
             f"<tr><td>{html.escape(run['image'])}</td><td>{marks}</td>"
             f"<td>{html.escape(determinism_text(determinism))}</td></tr>"
         )
+    head = ["picture", "side", "median ms", "p90", "p99", "sd", "min", "max", "first", "ms/MP"]
+    if device["emulated"]:
+        head = ["picture", "side", "instructions"]
     return (
-        _table(["picture", "side", "median ms", "p90", "p99", "sd", "min", "max", "first", "ms/MP"], latency)
+        _table(head, latency)
         + _table(["picture", "bpp", "PSNR dB", "memory", "energy"], outcome, "scroll text")
         + "<div class='scroll text'><table><tr><th>picture</th><th>hashes by stage</th>"
         + "<th>against the reference</th></tr>"
@@ -235,11 +262,13 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], style: str = "scr
     return f"<div class='{style}'><table><tr>{top}</tr>{body}</table></div>"
 
 
-def _timed(reports: Sequence[Report]) -> list[tuple[str, dict[str, Any], dict[str, Any], str, dict[str, Any]]]:
-    """(label, device, run, side, latency) of everything that was timed in all reports."""
+def _sides(
+    reports: Sequence[Report], emulated: bool = False
+) -> list[tuple[str, dict[str, Any], dict[str, Any], str, dict[str, Any]]]:
+    """(label, device, run, side, latency), of all reports, as `sides` has them of one."""
     rows = []
     for number, report in enumerate(reports):
-        for device, run, side, latency in timed(report):
+        for device, run, side, latency in sides(report, emulated):
             prefix = f"{number + 1}: " if len(reports) > 1 else ""
             where = f"{device['name']}, " if len(report["devices"]) > 1 or len(reports) > 1 else ""
             rows.append((f"{prefix}{where}{run['image']}, {side}", device, run, side, latency))
@@ -263,7 +292,9 @@ def _svg(figure: Any) -> str:
 
 
 def _stage_plot(reports: Sequence[Report]) -> str:
-    rows = _timed(reports)
+    rows = _sides(reports)
+    if not rows:
+        return ""
     names = list(dict.fromkeys(name for row in rows for name in row[4]["stages"]))
     figure = _figure(1.4 + 0.34 * len(rows))
     axes = figure.add_subplot(xlabel="median milliseconds per megapixel")
@@ -282,8 +313,24 @@ def _stage_plot(reports: Sequence[Report]) -> str:
     return _svg(figure)
 
 
+def _instruction_plot(reports: Sequence[Report]) -> str:
+    rows = [row for row in _sides(reports, emulated=True) if row[2].get("instructions", {}).get("available")]
+    if not rows:
+        return ""
+    figure = _figure(0.9 + 0.34 * len(rows))
+    axes = figure.add_subplot(xlabel="instructions per pixel")
+    for position, (_, _, run, side, _) in enumerate(rows):
+        count = run["instructions"][side] / (run["width"] * run["height"])
+        axes.barh(position, count, color=COLOURS[0 if side == "encode" else 1], height=0.7)
+    axes.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    return _svg(figure)
+
+
 def _spread_plot(reports: Sequence[Report]) -> str:
-    rows = _timed(reports)
+    rows = _sides(reports)
+    if not rows:
+        return ""
     figure = _figure(0.9 + 0.34 * len(rows))
     axes = figure.add_subplot(xlabel="milliseconds (dots: runs; line: median; cross: first, cold)", xscale="log")
     for position, (_, _, _, side, latency) in enumerate(rows):
@@ -299,7 +346,7 @@ def _spread_plot(reports: Sequence[Report]) -> str:
 
 
 def _rd_plot(reports: Sequence[Report]) -> str:
-    rows = [row for row in _timed(reports) if row[2]["psnr_db"] is not None]
+    rows = [row for row in _sides(reports) if row[2]["psnr_db"] is not None]
     if not rows:
         return ""
     figure = _figure(4.2)
@@ -318,7 +365,8 @@ def _rd_plot(reports: Sequence[Report]) -> str:
 
 
 def _energy_plot(reports: Sequence[Report]) -> str:
-    rows = [(label, run, run["energy"].get(side, {})) for label, _, run, side, _ in _timed(reports)]
+    everything = [*_sides(reports), *_sides(reports, emulated=True)]
+    rows = [(label, run, run["energy"].get(side, {})) for label, _, run, side, _ in everything]
     measured = [row for row in rows if row[2].get("available")]
     if not measured:
         reasons = sorted({energy["reason"] for _, _, energy in rows if "reason" in energy})

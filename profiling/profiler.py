@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -46,11 +46,16 @@ MOST_COMPARED = 2_100_000
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is run: quality 0..100, runs after the warm-ups, threads of LiteRT and ONNX Runtime."""
+    """What is run: quality 0..100, runs after the warm-ups, threads of LiteRT and ONNX Runtime, programs for phones.
+
+    allow_hot: measure, and flag, a device that is hot or throttled.
+    """
 
     quality: float = 60.0
     runs: int = 20
     threads: int = 1
+    tools: phone.Tools = field(default_factory=phone.Tools)
+    allow_hot: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,6 @@ def profile(
     bundle: Bundle,
     pictures: Sequence[Subject],
     protocol: Protocol,
-    tools: phone.Tools,
-    allow_hot: bool,
     console: Console,
 ) -> dict[str, Any]:
     """The report of all devices. Raises PlicError when a device is hot, throttled or lost: no half report."""
@@ -102,7 +105,7 @@ def profile(
             "threads": protocol.threads,
             "quality": protocol.quality,
         },
-        "devices": [_device(d, bundle, pictures, protocol, tools, allow_hot, console) for d in devices],
+        "devices": [_device(d, bundle, pictures, protocol, console) for d in devices],
     }
 
 
@@ -111,12 +114,10 @@ def _device(
     bundle: Bundle,
     pictures: Sequence[Subject],
     protocol: Protocol,
-    tools: phone.Tools,
-    allow_hot: bool,
     console: Console,
 ) -> dict[str, Any]:
     before = read_conditions(device)
-    if before["flags"] and not allow_hot:
+    if before["flags"] and not protocol.allow_hot:
         raise PlicError(f"{device.name}: {'; '.join(before['flags'])}: let it cool, or say --allow-hot")
     started = time.perf_counter()
     if isinstance(device, HostDevice):
@@ -124,12 +125,12 @@ def _device(
         extra: dict[str, Any] = {"layer_counts": _layer_counts(bundle), "networks": _operator_times(bundle)}
         affinity = sorted(os.sched_getaffinity(0))
     else:
-        runs, extra = phone.profile(device, bundle, pictures, protocol, tools, console)
+        runs, extra = phone.profile(device, bundle, pictures, protocol, console)
         affinity = []
     after = read_conditions(device)
     flags = [f"before: {flag}" for flag in before["flags"]] + [f"after: {flag}" for flag in after["flags"]]
     if device.emulated:
-        flags.append("emulated: times are the emulator's and say nothing of a phone")
+        flags.append("emulated: times are the emulator's and say nothing of a phone; instructions are counted instead")
     return {
         "name": device.name,
         "kind": device.kind,

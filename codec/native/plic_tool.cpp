@@ -15,6 +15,7 @@ const char kUsage[] =
     "       plic hash MODEL FILE...        SHA-256 of symbols and of pixels, peak memory, name\n"
     "       plic recode MODEL FILE OUT     decodes the symbols and encodes them again\n"
     "       plic bench MODEL FILE RUNS     milliseconds of each run: symbols, everything\n"
+    "       plic bench-encode MODEL PICTURE QUALITY RUNS   milliseconds of each run\n"
     "       plic kernels                   those that this machine can run, fastest first\n"
     "options before the command:\n"
     "       --max-pixels N    --max-memory BYTES    --kernels NAME\n"
@@ -185,7 +186,14 @@ int read_row(void* user, uint32_t first, uint32_t rows, uint8_t* pixels) {
     return 0;
 }
 
-int encode(Job& job, const char* path, const char* quality, const char* target) {
+double milliseconds() {
+    std::timespec t;
+    std::timespec_get(&t, TIME_UTC);
+    return 1e3 * static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_nsec);
+}
+
+// Writes the file to `target`; or, without one, prints the times of some runs.
+int encode(Job& job, const char* path, const char* quality, const char* target, int runs) {
     Bytes picture;
     if (!read_file(path, picture)) return complain(path, "cannot read it");
     char head[64] = {}, kind = 0;
@@ -203,19 +211,18 @@ int encode(Job& job, const char* path, const char* quality, const char* target) 
     } in = {picture.data + length + 1, size_t{info.width} * info.components};
     if (picture.size < static_cast<size_t>(length) + 1 + in.row_bytes * info.height)
         return complain(path, "the picture is cut off");
-    uint8_t* made = nullptr;
-    size_t size = 0;
-    if (plic_encode(job.model, &info, &job.limits, read_row, &in, &made, &size, &job.error) != PLIC_OK)
-        return complain(path, job.error.message);
-    const bool written = write_file(target, made, size);
-    plic_release(made);
+    bool written = true;
+    for (int r = 0; r < runs && written; ++r) {
+        uint8_t* made = nullptr;
+        size_t size = 0;
+        const double start = milliseconds();
+        if (plic_encode(job.model, &info, &job.limits, read_row, &in, &made, &size, &job.error) != PLIC_OK)
+            return complain(path, job.error.message);
+        if (target == nullptr) std::printf("%.3f\n", milliseconds() - start);
+        else written = write_file(target, made, size);
+        plic_release(made);
+    }
     return written ? 0 : complain(target, "cannot write it");
-}
-
-double milliseconds() {
-    std::timespec t;
-    std::timespec_get(&t, TIME_UTC);
-    return 1e3 * static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_nsec);
 }
 
 int bench(Job& job, const char* path, int runs) {
@@ -259,8 +266,8 @@ int main(int argc, char** argv) {
     if (std::strcmp(command, "info") == 0 && rest == 1) return info(job, arguments[0]);
     const bool three = std::strcmp(command, "decode") == 0 || std::strcmp(command, "recode") == 0 ||
                        std::strcmp(command, "bench") == 0;
-    const bool encodes = std::strcmp(command, "encode") == 0;
-    if (!(three && rest == 3) && !(encodes && rest == 4) && !(std::strcmp(command, "hash") == 0 && rest >= 2)) {
+    const bool encodes = std::strcmp(command, "encode") == 0, times = std::strcmp(command, "bench-encode") == 0;
+    if (!(three && rest == 3) && !((encodes || times) && rest == 4) && !(std::strcmp(command, "hash") == 0 && rest >= 2)) {
         std::fputs(kUsage, stderr);
         return 2;
     }
@@ -269,7 +276,8 @@ int main(int argc, char** argv) {
     if (plic_model_open(weights.data, weights.size, &job.options, &job.model, &job.error) != PLIC_OK)
         return complain(arguments[0], job.error.message);
     if (std::strcmp(command, "decode") == 0) return decode(job, arguments[1], arguments[2]);
-    if (encodes) return encode(job, arguments[1], arguments[2], arguments[3]);
+    if (encodes) return encode(job, arguments[1], arguments[2], arguments[3], 1);
+    if (times) return encode(job, arguments[1], arguments[2], nullptr, std::atoi(arguments[3]));
     if (std::strcmp(command, "recode") == 0) return recode(job, arguments[1], arguments[2]);
     if (std::strcmp(command, "bench") == 0) return bench(job, arguments[1], std::atoi(arguments[2]));
     int code = 0;
