@@ -5,7 +5,7 @@
     decode   entropy_decoding -> dequantization, which needs hyper_synthesis and context -> synthesis
              -> post_processing
 
-A stage's time excludes the stages inside it, so the stages of a run add up to its total but for a few calls. `load` is
+A stage's time excludes the stages inside it, so the stages of a run add up to its total; `other` is the rest. `load` is
 timed by itself and is not part of the total: reading and decoding the picture's file. Pre-processing pads and
 post-processing crops; entropy coding includes the container and the prediction of rows; `quantization` and
 `dequantization` are the arithmetic between the networks.
@@ -111,14 +111,18 @@ class TimedCodec(FastCodec):
 def repeat(action: Callable[[], T], watch: Stopwatch, runs: int) -> tuple[T, dict[str, Any]]:
     """Run `action` once cold, then warm up, then `runs` times; returns its last result and the latency.
 
-    The latency has `first_inference_ms`, `average_warm_up_ms`, `total` and `stages`, see `statistics`.
+    The latency has `first_inference_ms`, `average_warm_up_ms`, `total`, `stages` and `processor`, see `statistics`.
+    The last is processor time of all threads, the others are the wall's.
     """
     totals: list[float] = []
+    processor: list[float] = []
     stages: list[dict[str, float]] = []
     watch.take()
     for _ in range(1 + WARMUPS + runs):
-        start = time.perf_counter()
-        result = action()
+        start, used = time.perf_counter(), time.process_time()
+        with watch.stage("other"):
+            result = action()
+        processor.append(1e3 * (time.process_time() - used))
         totals.append(1e3 * (time.perf_counter() - start))
         stages.append(watch.take())
     names = dict.fromkeys(name for stage in stages for name in stage)
@@ -127,5 +131,6 @@ def repeat(action: Callable[[], T], watch: Stopwatch, runs: int) -> tuple[T, dic
         "first_inference_ms": round(totals[0], 4),
         "average_warm_up_ms": round(sum(totals[1 : 1 + WARMUPS]) / WARMUPS, 4),
         "total": statistics(totals[1 + WARMUPS :]),
+        "processor": statistics(processor[1 + WARMUPS :]),
         "stages": {name: statistics([stage.get(name, 0.0) for stage in warm]) for name in names},
     }

@@ -274,7 +274,7 @@ def _networks(device: Device, bundle: Bundle, protocol: Protocol, program: Path 
         device.push(bundle.folder / f"{name}.tflite", f"{device.folder}/{name}.tflite")
         done = device.run(
             quoted(tool, f"--graph={device.folder}/{name}.tflite", f"--num_threads={protocol.threads}",
-                   f"--num_runs={protocol.runs}", f"--warmup_runs={WARMUPS}")
+                   f"--num_runs={protocol.runs}", f"--warmup_runs={WARMUPS}", "--enable_op_profiling=true")
         )  # fmt: skip
         try:
             results[name] = read_benchmark_model(done.out + done.err)

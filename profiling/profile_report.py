@@ -111,6 +111,46 @@ def vectors_text(vectors: dict[str, Any]) -> str:
     )
 
 
+NETWORK_HEAD = ("network", "source", "operator", "ms")
+
+
+def network_rows(device: dict[str, Any]) -> list[list[str]]:
+    """Under `NETWORK_HEAD`: times that a runtime's own profiler gave of networks and their operators."""
+    tool, profiler = (device.get("networks", {}).get(key, {}) for key in ("benchmark_model", "operators"))
+    rows = []
+    for name, network in tool.items() if tool.get("available") else ():
+        if name != "available":
+            rows.append([name, "benchmark_model", "all", f"{network['latency_metrics']['avg_ms']:.3f}"])
+            rows += [["", "", op["operator"], f"{op['avg_ms']:.3f}"] for op in network.get("operators", ())]
+    for name, operators in profiler["times"].items() if profiler.get("available") else ():
+        for op in operators:
+            rows.append([name, profiler["source"], op["operator"], f"{op['median_ms']:.3f}"])
+    if device["emulated"]:
+        rows = [[*row[:3], "emulated"] for row in rows if row[2] == "all"]
+    return rows
+
+
+def conditions_text(device: dict[str, Any]) -> str:
+    """Clock rates and temperatures before and after, as far as the device tells; empty when it tells nothing."""
+
+    def range_of(values: list[float], scale: float, unit: str) -> str:
+        low, high = f"{min(values) * scale:.4g}", f"{max(values) * scale:.4g}"
+        return (low if low == high else f"{low} to {high}") + f" {unit}"
+
+    texts = []
+    for moment, found in device["conditions"].items():
+        parts = []
+        if found["cpu_khz"]:
+            parts.append(range_of(list(found["cpu_khz"].values()), 1e-6, "GHz"))
+        if found["temperature_c"]:
+            parts.append(range_of(list(found["temperature_c"].values()), 1, "°C"))
+        if found.get("load_1min") is not None:
+            parts.append(f"load {found['load_1min']:g}")
+        if parts:
+            texts.append(f"{moment}: {', '.join(parts)}")
+    return "; ".join(texts)
+
+
 def sides(report: Report, emulated: bool) -> Iterator[tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]]:
     """(device, run, side, latency) of everything that was timed on devices that are emulated, or are not."""
     for device in report["devices"]:
@@ -133,6 +173,8 @@ def markdown(report: Report) -> str:
     for device in report["devices"]:
         about = ", ".join(f"{key} {value}" for key, value in device["properties"].items())
         lines += [f"## {device['name']}{' (emulated)' if device['emulated'] else ''}", "", about, ""]
+        if conditions := conditions_text(device):
+            lines += [conditions, ""]
         lines += [f"- **{flag}**" for flag in device["flags"]] + ([""] if device["flags"] else [])
         lines += _instruction_lines(device) if device["emulated"] else _time_lines(device)
         lines += ["", "| picture | bpp | PSNR dB | memory | determinism |", "|---|---|---|---|---|"]
@@ -144,14 +186,19 @@ def markdown(report: Report) -> str:
             )
         if "vectors" in device:
             lines += ["", vectors_text(device["vectors"])]
+        if rows := network_rows(device):
+            lines += ["", "| " + " | ".join(NETWORK_HEAD) + " |", "|" + "---|" * len(NETWORK_HEAD)]
+            lines += ["| " + " | ".join(row) + " |" for row in rows]
         lines.append("")
     return "\n".join(lines) + "\n"
 
 
 def _instruction_lines(device: dict[str, Any]) -> list[str]:
-    lines = ["| picture | side | instructions |", "|---|---|---|"]
+    lines = ["| picture | side | instructions | energy |", "|---|---|---|---|"]
     for run in device["runs"]:
-        lines += [f"| {run['image']} | {side} | {instructions_text(run, side)} |" for side in run["latency_metrics"]]
+        for side in run["latency_metrics"]:
+            energy = energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"}))
+            lines.append(f"| {run['image']} | {side} | {instructions_text(run, side)} | {energy} |")
     return lines
 
 
@@ -194,8 +241,11 @@ def page(reports: Sequence[Report]) -> str:
             about = " · ".join(f"{k} {html.escape(v)}" for k, v in device["properties"].items())
             emulated = " <b class=bad>emulated</b>" if device["emulated"] else ""
             flags = "".join(f"<li class=bad>{html.escape(flag)}</li>" for flag in device["flags"])
-            body.append(f"<h3>{html.escape(device['name'])}{emulated}</h3><p class=facts>{about}</p><ul>{flags}</ul>")
+            body.append(f"<h3>{html.escape(device['name'])}{emulated}</h3><p class=facts>{about}</p>")
+            body.append(f"<p class=facts>{html.escape(conditions_text(device))}</p><ul>{flags}</ul>")
             body.append(_tables(device))
+            if rows := network_rows(device):
+                body.append(_table(NETWORK_HEAD, rows))
             if "vectors" in device:
                 body.append(f"<p>{html.escape(vectors_text(device['vectors']))}</p>")
     plots = {

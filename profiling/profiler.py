@@ -129,6 +129,9 @@ def _device(
         affinity = []
     after = read_conditions(device)
     flags = [f"before: {flag}" for flag in before["flags"]] + [f"after: {flag}" for flag in after["flags"]]
+    load, processors = before["load_1min"], os.cpu_count() or 1
+    if isinstance(device, HostDevice) and load is not None and load > processors:
+        flags.append(f"busy: a load of {load:g} on {processors} processors before; trust processor times only")
     if device.emulated:
         flags.append("emulated: times are the emulator's and say nothing of a phone; instructions are counted instead")
     return {

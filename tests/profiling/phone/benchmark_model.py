@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--graph", required=True)
     for name in ("num_threads", "num_runs", "warmup_runs"):
         parser.add_argument(f"--{name}", type=int, required=True)
-    options = parser.parse_args()
+    options, _ = parser.parse_known_args()  # nothing here profiles operators
     start = time.perf_counter()
     interpreter = Interpreter(options.graph, num_threads=options.num_threads)
     interpreter.allocate_tensors()
