@@ -114,17 +114,16 @@ def repeat(action: Callable[[], T], watch: Stopwatch, runs: int) -> tuple[T, dic
     The latency has `first_inference_ms`, `average_warm_up_ms`, `total`, `stages` and `processor`, see `statistics`.
     The last is processor time of all threads, the others are the wall's.
     """
-    totals: list[float] = []
     processor: list[float] = []
     stages: list[dict[str, float]] = []
     watch.take()
     for _ in range(1 + WARMUPS + runs):
-        start, used = time.perf_counter(), time.process_time()
+        used = time.process_time()
         with watch.stage("other"):
             result = action()
         processor.append(1e3 * (time.process_time() - used))
-        totals.append(1e3 * (time.perf_counter() - start))
         stages.append(watch.take())
+    totals = [sum(stage.values()) for stage in stages]
     names = dict.fromkeys(name for stage in stages for name in stage)
     warm = stages[1 + WARMUPS :]
     return result, {

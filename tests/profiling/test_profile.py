@@ -79,7 +79,7 @@ def test_report_of_this_machine(report, folder):
         assert set(decode["stages"]) == {"entropy_decoding", "hyper_synthesis", "context", "dequantization",
                                          "synthesis", "post_processing", "other"}  # fmt: skip
         sums = np.sum([s["samples_ms"] for s in decode["stages"].values()], axis=0)
-        np.testing.assert_allclose(sums, decode["total"]["samples_ms"], rtol=0.1, atol=0.1)
+        np.testing.assert_allclose(sums, decode["total"]["samples_ms"], rtol=0.01, atol=0.01)
         assert len(decode["processor"]["samples_ms"]) == len(decode["total"]["samples_ms"])
         assert r["determinism"]["equal"]
         assert r["determinism"]["first_difference"] is None
