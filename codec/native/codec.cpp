@@ -154,7 +154,6 @@ public:
         const auto latents = static_cast<uint64_t>(model_.latents), details = static_cast<uint64_t>(model_.details);
         const uint64_t widest = std::max(latents, details);
         if (!z_.allocate(memory, count(zh_, zw_, model_.hypers)) || !row_base_.allocate(memory, kCells * widest) ||
-            !fixed_.allocate(memory, widest) ||
             !row_acc_.allocate(memory, kCells * widest * kRowCells) ||
             !magnitude_acc_.allocate(memory, details * kRowLatents) ||
             !magnitudes_.allocate(memory, latents * kRowLatents) ||
@@ -213,9 +212,10 @@ public:
 
     // Table rows of a band of y, [row][column][channel], from z.
     plic_status y_rows(int32_t band, Buffer<uint8_t>& rows) {
-        if (!rows.reserve(memory, band_count(0, model_.latents))) return no_memory(error_, memory);
-        predict(band, model_.y_rows, 0, model_.latents, rows.data(),
-                [](const int64_t* fixed, size_t) { return fixed; });
+        // Room for those of details too, which often take their place.
+        if (!rows.reserve(memory, band_count(0, std::max(model_.latents, model_.details))))
+            return no_memory(error_, memory);
+        predict(band, model_.y_rows, 0, model_.latents, rows.data(), [](size_t) { return nullptr; });
         return PLIC_OK;
     }
 
@@ -226,23 +226,20 @@ public:
         if (!rows.reserve(memory, band_count(0, model_.details))) return no_memory(error_, memory);
         size_t known = 0, end = 0;  // the latents whose sums are in magnitude_acc_
         const auto all = static_cast<size_t>(count(band_rows(band), lw_, 1));
-        predict(band, model_.detail_rows, model_.latents, model_.details, rows.data(),
-                [&](int64_t* fixed, size_t latent) {
-                    if (latent < known || latent >= end) {
-                        known = latent;
-                        end = std::min(latent + kRowLatents, all);
-                        const T* symbol = y + known * latents;
-                        for (size_t i = 0; i < (end - known) * latents; ++i) {
-                            const T magnitude = static_cast<T>(symbol[i] < 0 ? -symbol[i] : symbol[i]);
-                            magnitudes_[i] = model_.magnitudes[std::min<T>(magnitude, 127)];
-                        }
-                        model_.kernels.accumulate(model_.magnitude_rows, magnitudes_.data(), end - known,
-                                                  magnitude_acc_.data(), scratch_.data());
-                    }
-                    const int32_t* acc = magnitude_acc_.data() + (latent - known) * n;
-                    for (size_t c = 0; c < n; ++c) fixed[c] += int64_t{acc[c]} * model_.magnitude_scale[c];
-                    return fixed;
-                });
+        predict(band, model_.detail_rows, model_.latents, model_.details, rows.data(), [&](size_t latent) {
+            if (latent < known || latent >= end) {
+                known = latent;
+                end = std::min(latent + kRowLatents, all);
+                const T* symbol = y + known * latents;
+                const int8_t* table = model_.magnitudes;
+                int8_t* to = magnitudes_.data();
+                for (size_t i = 0; i < (end - known) * latents; ++i)
+                    to[i] = table[std::min<T>(static_cast<T>(symbol[i] < 0 ? -symbol[i] : symbol[i]), 127)];
+                model_.kernels.accumulate(model_.magnitude_rows, to, end - known, magnitude_acc_.data(),
+                                          scratch_.data());
+            }
+            return magnitude_acc_.data() + (latent - known) * n;
+        });
         return PLIC_OK;
     }
 
@@ -309,16 +306,18 @@ private:
 
     rans::Reader stream(int32_t band) const { return {data_ + file.bands[band].offset, file.bands[band].size}; }
 
-    // Rows of a band of one kind of symbol. more(fixed, i) may change those of the i-th latent, in 2^-16 rows.
+    // Rows of a band of one kind of symbol. more(i): accumulators of the i-th latent that are added with
+    // magnitude_scale, or null.
     template <typename More>
     void predict(int32_t band, const RowPredictor& predictor, int32_t first, int32_t channels, uint8_t* rows,
                  More more) {
-        const auto last = static_cast<int64_t>(model_.tables.row_count()) - 1;
+        const auto last = static_cast<int32_t>(model_.tables.row_count()) - 1;
         const auto depth = static_cast<size_t>(channels);
         const int32_t height = band_rows(band);
-        for (size_t i = 0; i < kCells * depth; ++i)
-            row_base_[i] = predictor.bias[i] +
-                           model_.row_knots.at(quality_, first + static_cast<int32_t>(i % depth)) + (1 << 15);
+        for (size_t c = 0; c < depth; ++c) {
+            const int64_t knot = model_.row_knots.at(quality_, first + static_cast<int32_t>(c)) + (1 << 15);
+            for (size_t i = c; i < kCells * depth; i += depth) row_base_[i] = predictor.bias[i] + knot;
+        }
         for (int32_t y = 0; y < height; y += kLatentsPerHyper) {
             const int32_t zy = (band * static_cast<int32_t>(kBandRows) + y) / kLatentsPerHyper;
             for (int32_t x = 0; x < zw_; x += kRowCells) {
@@ -332,13 +331,13 @@ private:
                         const int32_t of_cell = dy * kLatentsPerHyper + column % kLatentsPerHyper;
                         const auto part = static_cast<size_t>(of_cell) * depth;
                         const size_t to = index(y + dy, x * kLatentsPerHyper + column, lw_, channels);
-                        const int32_t* acc = row_acc_.data() + static_cast<size_t>(cell) * kCells * depth + part;
-                        const int32_t* scale = predictor.scale + part;
-                        const int64_t* base = row_base_.data() + part;
-                        for (size_t c = 0; c < depth; ++c) fixed_[c] = int64_t{acc[c]} * scale[c] + base[c];
-                        const int64_t* fixed = more(fixed_.data(), to / depth);
-                        for (size_t c = 0; c < depth; ++c)
-                            rows[to + c] = static_cast<uint8_t>(std::clamp<int64_t>(fixed[c] >> 16, 0, last));
+                        const int32_t* added = more(to / depth);
+                        const Term terms[2] = {
+                            {row_acc_.data() + static_cast<size_t>(cell) * kCells * depth + part,
+                             predictor.scale + part},
+                            {added, model_.magnitude_scale}};
+                        model_.kernels.rows(terms, added != nullptr ? 2 : 1, row_base_.data() + part, depth, last,
+                                            rows + to);
                     }
                 }
             }
@@ -532,7 +531,6 @@ private:
     rans::Reader behind_z_;
     Buffer<int8_t> z_;
     Buffer<int64_t> row_base_;   // what is added to the scaled accumulators
-    Buffer<int64_t> fixed_;      // of the symbols at one latent
     Buffer<int32_t> step_base_;  // what quality says about each channel's step
     Buffer<int32_t> row_acc_, magnitude_acc_;
     Buffer<int8_t> magnitudes_;

@@ -101,6 +101,14 @@ void accumulate_plain(const Pointwise& c, const int8_t* x, size_t pixels, int32_
     });
 }
 
+void rows_plain(const Term* terms, size_t n_terms, const int64_t* base, size_t count, int32_t last, uint8_t* y) {
+    for (size_t i = 0; i < count; ++i) {
+        int64_t sum = base[i];
+        for (size_t t = 0; t < n_terms; ++t) sum += int64_t{terms[t].acc[i]} * terms[t].scale[i];
+        y[i] = static_cast<uint8_t>(std::clamp<int64_t>(sum >> 16, 0, last));
+    }
+}
+
 POCKETLIC_INLINE void depthwise_body(const Depthwise& c, const int8_t* const* rows, int32_t x0, int32_t width,
                                      int32_t first, int32_t end, int8_t* y, int32_t* acc) {
     const auto channels = static_cast<size_t>(c.channels);
@@ -139,8 +147,8 @@ void add_plain(const int8_t* a, const int8_t* b, int32_t offset, int32_t low, si
     add_body(a, b, offset, low, count, y);
 }
 
-constexpr Kernels kPortable = {"portable",      always,           pack_portable,   no_scratch,
-                               pointwise_plain, accumulate_plain, depthwise_plain, add_plain};
+constexpr Kernels kPortable = {"portable",       always,     pack_portable,   no_scratch, pointwise_plain,
+                               accumulate_plain, rows_plain, depthwise_plain, add_plain};
 
 constexpr const Kernels* kAll[] = {
 #if POCKETLIC_X86

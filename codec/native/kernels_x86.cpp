@@ -99,9 +99,10 @@ AVX2 inline void tile_pairs(const Pointwise& c, const int16_t* w, const int16_t*
         const size_t at = (pixel + p) * count(c.outputs) + o;
         if (kRaw) {
             alignas(32) int32_t out[kBlock];
-            _mm256_store_si256(reinterpret_cast<__m256i*>(out), acc[p][0]);
-            _mm256_store_si256(reinterpret_cast<__m256i*>(out + 8), acc[p][1]);
-            std::memcpy(static_cast<int32_t*>(y) + at, out, n * sizeof(int32_t));
+            int32_t* to = n == kBlock ? static_cast<int32_t*>(y) + at : out;
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), acc[p][0]);
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 8), acc[p][1]);
+            if (n < kBlock) std::memcpy(static_cast<int32_t*>(y) + at, out, n * sizeof(int32_t));
             continue;
         }
         const __m256i words = _mm256_permute4x64_epi64(
@@ -143,7 +144,7 @@ AVX2 void run_pairs(const Pointwise& c, const int8_t* x, size_t pixels, void* y,
         for (size_t o = 0; o < outputs; o += kBlock, w += groups * 2 * kBlock) {
             const size_t m = std::min<size_t>(kBlock, outputs - o);
             size_t p = 0;
-            for (; p + 6 <= n; p += 6) tile_pairs<6, kRaw>(c, w, wide + p * 2 * groups, groups, o, m, y, first + p);
+            for (; p + 4 <= n; p += 4) tile_pairs<4, kRaw>(c, w, wide + p * 2 * groups, groups, o, m, y, first + p);
             for (; p < n; ++p) tile_pairs<1, kRaw>(c, w, wide + p * 2 * groups, groups, o, m, y, first + p);
         }
     }
@@ -155,6 +156,36 @@ void pointwise_pairs(const Pointwise& c, const int8_t* x, size_t pixels, int8_t*
 
 void accumulate_pairs(const Pointwise& c, const int8_t* x, size_t pixels, int32_t* y, void* scratch) {
     run_pairs<true>(c, x, pixels, y, scratch);
+}
+
+// Four sums, shifted and clamped, each in 64 bits.
+AVX2 inline __m256i rows4(const Term* terms, size_t n_terms, const int64_t* base, size_t at, __m256i top) {
+    __m256i sum = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(base + at));
+    for (size_t t = 0; t < n_terms; ++t) {
+        const auto* acc = reinterpret_cast<const __m128i*>(terms[t].acc + at);
+        const auto* scale = reinterpret_cast<const __m128i*>(terms[t].scale + at);
+        sum = _mm256_add_epi64(sum, _mm256_mul_epi32(_mm256_cvtepi32_epi64(_mm_loadu_si128(acc)),
+                                                     _mm256_cvtepi32_epi64(_mm_loadu_si128(scale))));
+    }
+    sum = _mm256_andnot_si256(_mm256_cmpgt_epi64(_mm256_setzero_si256(), sum), sum);
+    return _mm256_srli_epi64(_mm256_blendv_epi8(sum, top, _mm256_cmpgt_epi64(sum, top)), 16);
+}
+
+AVX2 void rows_avx2(const Term* terms, size_t n_terms, const int64_t* base, size_t n, int32_t last, uint8_t* y) {
+    const __m256i top = _mm256_set1_epi64x(int64_t{last} << 16);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256i low = rows4(terms, n_terms, base, i, top), high = rows4(terms, n_terms, base, i + 4, top);
+        // Their lowest bytes, in the order 0 1 4 5 2 3 6 7; then four pairs in each half.
+        const __m256i words = _mm256_packus_epi32(_mm256_packus_epi32(low, high), _mm256_setzero_si256());
+        const __m128i pairs = _mm_unpacklo_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(y + i), _mm_packus_epi16(pairs, pairs));
+    }
+    for (; i < n; ++i) {
+        int64_t sum = base[i];
+        for (size_t t = 0; t < n_terms; ++t) sum += int64_t{terms[t].acc[i]} * terms[t].scale[i];
+        y[i] = static_cast<uint8_t>(std::clamp<int64_t>(sum >> 16, 0, last));
+    }
 }
 
 // Eight channels of one pixel; x * w fits 16 bits because |x| <= 255 and |w| <= 127.
@@ -314,10 +345,10 @@ void accumulate_quads(const Pointwise& c, const int8_t* x, size_t pixels, int32_
 
 }  // namespace
 
-const Kernels kAvx2 = {"avx2",          has_avx2,         pack_pairs,     scratch_pairs,
-                       pointwise_pairs, accumulate_pairs, depthwise_avx2, add_avx2};
-const Kernels kVnni = {"avx512-vnni",   has_vnni,         pack_quads,     scratch_quads,
-                       pointwise_quads, accumulate_quads, depthwise_avx2, add_avx2};
+const Kernels kAvx2 = {"avx2",           has_avx2,  pack_pairs,     scratch_pairs, pointwise_pairs,
+                       accumulate_pairs, rows_avx2, depthwise_avx2, add_avx2};
+const Kernels kVnni = {"avx512-vnni",    has_vnni,  pack_quads,     scratch_quads, pointwise_quads,
+                       accumulate_quads, rows_avx2, depthwise_avx2, add_avx2};
 
 }  // namespace pocketlic
 
