@@ -803,6 +803,35 @@ uint64_t max_memory(const plic_limits* limits) {
 
 using namespace pocketlic;
 
+plic_status plic_allocate_symbols(const plic_model* model, const plic_info* info, plic_symbols* symbols,
+                                  plic_error* error) {
+    if (model == nullptr || info == nullptr || symbols == nullptr)
+        return fail(error, PLIC_ERROR_ARGUMENT, "no model, no file, or nowhere to put symbols");
+    const uint64_t cells = uint64_t{info->hyper_height} * info->hyper_width;
+    const uint64_t latents = uint64_t{info->latent_height} * info->latent_width;
+    const uint64_t counts[3] = {cells * static_cast<uint64_t>(model->hypers),
+                                latents * static_cast<uint64_t>(model->latents),
+                                latents * static_cast<uint64_t>(model->details)};
+    *symbols = {nullptr, nullptr, nullptr, static_cast<size_t>(counts[0]), static_cast<size_t>(counts[1]),
+                static_cast<size_t>(counts[2])};
+    if (std::max({counts[0], counts[1], counts[2]}) <= SIZE_MAX / sizeof(int32_t)) {
+        symbols->z = static_cast<int8_t*>(std::malloc(symbols->z_count));
+        symbols->y = static_cast<int32_t*>(std::malloc(symbols->y_count * sizeof(int32_t)));
+        symbols->details = static_cast<int32_t*>(std::malloc(symbols->details_count * sizeof(int32_t)));
+    }
+    if (symbols->z != nullptr && symbols->y != nullptr && symbols->details != nullptr) return PLIC_OK;
+    plic_free_symbols(symbols);
+    return fail(error, PLIC_ERROR_MEMORY, "out of memory");
+}
+
+void plic_free_symbols(plic_symbols* symbols) {
+    std::free(symbols->z);
+    std::free(symbols->y);
+    std::free(symbols->details);
+    symbols->z = nullptr;
+    symbols->y = symbols->details = nullptr;
+}
+
 plic_status plic_decode_symbols(const plic_model* model, const uint8_t* data, size_t size, const plic_limits* limits,
                                 const plic_symbols* symbols, plic_error* error) {
     if (model == nullptr || symbols == nullptr || symbols->z == nullptr || symbols->y == nullptr ||

@@ -107,6 +107,11 @@ typedef struct plic_symbols {
     size_t z_count, y_count, details_count; /* elements that the arrays hold */
 } plic_symbols;
 
+/* Arrays for the symbols of a file with this info, to be released with plic_free_symbols. */
+plic_status plic_allocate_symbols(const plic_model *model, const plic_info *info, plic_symbols *symbols,
+                                  plic_error *error);
+void plic_free_symbols(plic_symbols *symbols); /* null pointers in it are fine */
+
 /* The caller's arrays must hold as many elements as there are, or more. */
 plic_status plic_decode_symbols(const plic_model *model, const uint8_t *data, size_t size, const plic_limits *limits,
                                 const plic_symbols *symbols, plic_error *error);

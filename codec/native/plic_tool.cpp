@@ -133,32 +133,15 @@ int hash(Job& job, const char* path) {
 
 struct Symbols {
     plic_info info;
-    plic_symbols arrays = {nullptr, nullptr, nullptr, 0, 0, 0};
-    ~Symbols() {
-        std::free(arrays.z);
-        std::free(arrays.y);
-        std::free(arrays.details);
-    }
+    plic_symbols arrays = {};
+    ~Symbols() { plic_free_symbols(&arrays); }
 };
 
 plic_status symbols(Job& job, const Bytes& file, Symbols& to) {
-    const plic_status status = plic_read_info(file.data, file.size, &job.limits, &to.info, &job.error);
+    plic_status status = plic_read_info(file.data, file.size, &job.limits, &to.info, &job.error);
+    if (status == PLIC_OK) status = plic_allocate_symbols(job.model, &to.info, &to.arrays, &job.error);
     if (status != PLIC_OK) return status;
-    plic_model_info m;
-    plic_model_describe(job.model, &m);
-    plic_symbols& s = to.arrays;
-    const size_t latents = size_t{to.info.latent_height} * to.info.latent_width;
-    s.z_count = size_t{to.info.hyper_height} * to.info.hyper_width * m.hyper_channels;
-    s.y_count = latents * m.latent_channels;
-    s.details_count = latents * m.detail_channels;
-    s.z = static_cast<int8_t*>(std::malloc(s.z_count));
-    s.y = static_cast<int32_t*>(std::malloc(s.y_count * sizeof(int32_t)));
-    s.details = static_cast<int32_t*>(std::malloc(s.details_count * sizeof(int32_t)));
-    if (s.z == nullptr || s.y == nullptr || s.details == nullptr) {
-        std::snprintf(job.error.message, sizeof job.error.message, "out of memory");
-        return PLIC_ERROR_MEMORY;
-    }
-    return plic_decode_symbols(job.model, file.data, file.size, &job.limits, &s, &job.error);
+    return plic_decode_symbols(job.model, file.data, file.size, &job.limits, &to.arrays, &job.error);
 }
 
 int recode(Job& job, const char* path, const char* target) {
