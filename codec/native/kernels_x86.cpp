@@ -1,5 +1,5 @@
 // Kernels for x86-64 processors with AVX2, and with AVX-512 and VNNI. kernels.cpp chooses; "portable" is the oracle.
-#include "kernels_x86.h"
+#include "kernels_simd.h"
 
 #if POCKETLIC_X86
 
@@ -16,38 +16,10 @@ namespace {
 
 constexpr size_t kChunk = 48;  // pixels whose inputs are laid out for the inner loops at a time
 
-size_t count(int32_t n) { return static_cast<size_t>(n); }
-size_t round_up(size_t n, size_t m) { return (n + m - 1) / m * m; }
-size_t blocks(const Pointwise& c) { return round_up(count(c.outputs), kBlock) / kBlock; }
-
 bool has_avx2() { return __builtin_cpu_supports("avx2") != 0; }
 bool has_vnni() {
     return has_avx2() && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
            __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512vnni") != 0;
-}
-
-// Weights [block][group of kGroup inputs][16 outputs][kGroup]; missing inputs and outputs are 0. `correction` times
-// the sum of an output's weights is taken off its bias.
-template <typename T, size_t kGroup>
-bool pack(Arena& arena, const int8_t* weight, const int32_t* bias, int32_t correction, Pointwise& to) {
-    const size_t inputs = count(to.inputs), groups = round_up(inputs, kGroup) / kGroup;
-    const size_t padded = blocks(to) * kBlock;
-    auto* w = arena.make<T>(uint64_t{padded} * groups * kGroup);
-    auto* b = arena.make<int32_t>(padded);
-    if (w == nullptr || b == nullptr) return false;
-    for (size_t o = 0; o < count(to.outputs); ++o) {
-        int64_t sum = 0;
-        for (size_t i = 0; i < inputs; ++i) {
-            const int8_t v = weight[o * inputs + i];
-            sum += v;
-            w[((o / kBlock * groups + i / kGroup) * kBlock + o % kBlock) * kGroup + i % kGroup] = v;
-        }
-        // Modulo 2^32: the accumulator, which wraps as well, ends where it should.
-        b[o] = static_cast<int32_t>(static_cast<uint32_t>(bias[o] - correction * sum));
-    }
-    to.weight = w;
-    to.bias = b;
-    return true;
 }
 
 bool pack_pairs(Arena& arena, const int8_t* weight, const int32_t* bias, int32_t zero_in, Pointwise& to) {
@@ -57,12 +29,6 @@ bool pack_pairs(Arena& arena, const int8_t* weight, const int32_t* bias, int32_t
 // Activations become unsigned: x + 128.
 bool pack_quads(Arena& arena, const int8_t* weight, const int32_t* bias, int32_t zero_in, Pointwise& to) {
     return pack<int8_t, 4>(arena, weight, bias, zero_in + 128, to);
-}
-
-int32_t load32(const void* p) {
-    int32_t v;
-    std::memcpy(&v, p, sizeof v);
-    return v;
 }
 
 // ------------------------------------------------------------------------------------------------------- AVX2
