@@ -553,7 +553,8 @@ public:
 
     plic_status encode(plic_row_source* source, void* user) {
         const Counts counts = coder_.counts();
-        if (!y_.allocate(memory_, counts.y) || !details_.allocate(memory_, counts.details))
+        if (!y_.allocate(memory_, counts.y) || !details_.allocate(memory_, counts.details) ||
+            !wide_.allocate(memory_, Decoder::count(coder_.lh_, coder_.lw_, model_.wide_count)))
             return no_memory(error_, memory_);
         plic_status status = grids(source, user, counts);
         if (status == PLIC_OK) status = quantize(true);
@@ -562,7 +563,13 @@ public:
         return status;
     }
 
-    plic_symbols symbols() {
+    // As plic_symbols, but smaller.
+    struct Symbols {
+        const int8_t* z;
+        const int16_t *y, *details;
+        size_t z_count, y_count, details_count;
+    };
+    Symbols symbols() {
         return {coder_.z(), y_.data(), details_.data(), coder_.z_count(), y_.size(), details_.size()};
     }
 
@@ -665,7 +672,12 @@ private:
         const auto latents = static_cast<size_t>(model_.latents), quarter = static_cast<size_t>(model_.details) / 4;
         if (!project(0, model_.to_latents, made[0], wanted[0], [&](int32_t y, int32_t x, size_t c, int64_t value) {
                 const size_t at = Decoder::index(y, x, coder_.lw_, model_.latents) + c;
-                y_[at] = static_cast<int32_t>(std::clamp<int64_t>(value, INT32_MIN, INT32_MAX));
+                y_[at] = static_cast<int16_t>(std::clamp<int64_t>(value, INT16_MIN, INT16_MAX));
+                if (model_.fine_bits[c] > 0) {
+                    const uint16_t* end = model_.wide + model_.wide_count;
+                    const auto nth = std::lower_bound(model_.wide, end, static_cast<uint16_t>(c)) - model_.wide;
+                    wide_values(y, x)[nth] = static_cast<int32_t>(std::clamp<int64_t>(value, INT32_MIN, INT32_MAX));
+                }
                 grid[0].data[at] = coarse(value);
             }))
             return false;
@@ -673,7 +685,7 @@ private:
             const size_t channel = static_cast<size_t>(y % 2 * 2 + x % 2) * quarter + c;
             const size_t at = Decoder::index(y / 2, x / 2, coder_.lw_, model_.details) + channel;
             const int64_t bounded = std::clamp<int64_t>(value, -(128 << 8), (128 << 8) - 1);
-            details_[at] = divide(bounded, coder_.step(0, latents + channel));
+            details_[at] = static_cast<int16_t>(divide(bounded, coder_.step(0, latents + channel)));
             grid[1].data[at] = coarse(value);
         });
     }
@@ -752,14 +764,18 @@ private:
                 const int8_t* mean = anchors ? made[1].at(y, x) : means.at(y, x);
                 const int8_t* log2_step = made[2].at(y, x);
                 const uint8_t* row = rows + Decoder::index(y - top, x, coder_.lw_, model_.latents);
-                int32_t* value = latent(y, x);
+                int16_t* value = latent(y, x);
+                const int32_t* next = wide_values(y, x);
                 for (size_t c = 0; c < channels; ++c) {
-                    if (is_anchor(y, x, c >= channels / 2) != anchors) continue;
                     const uint8_t bits = model_.fine_bits[c];
+                    const int64_t coarse_value = bits > 0 ? *next++ : value[c];
+                    if (is_anchor(y, x, c >= channels / 2) != anchors) continue;
                     // y is in 2^-8 of the coarse grid: bring it to the channel's own.
                     const int64_t bound = int64_t{128} << (8 + bits), scale = 1 << bits;
-                    const int64_t distance = std::clamp(value[c] * scale, -bound, bound - 1) - mean[c] * scale * 256;
-                    value[c] = row[c] < model_.tables.skip() ? 0 : divide(distance, coder_.step(log2_step[c], c));
+                    const int64_t distance =
+                        std::clamp(coarse_value * scale, -bound, bound - 1) - mean[c] * scale * 256;
+                    const bool skipped = row[c] < model_.tables.skip();
+                    value[c] = static_cast<int16_t>(skipped ? 0 : divide(distance, coder_.step(log2_step[c], c)));
                 }
             }
         }
@@ -768,7 +784,7 @@ private:
 
     plic_status skip_details() {
         Buffer<uint8_t> rows;
-        int32_t* details = details_.data();
+        int16_t* details = details_.data();
         for (int32_t band = 0; band < static_cast<int32_t>(coder_.file.info.bands); ++band) {
             const plic_status status =
                 coder_.detail_rows(band, latent(band * static_cast<int32_t>(kBandRows), 0), rows);
@@ -781,13 +797,18 @@ private:
         return PLIC_OK;
     }
 
-    int32_t* latent(int32_t y, int32_t x) { return y_.data() + Decoder::index(y, x, coder_.lw_, model_.latents); }
+    int16_t* latent(int32_t y, int32_t x) { return y_.data() + Decoder::index(y, x, coder_.lw_, model_.latents); }
+    int32_t* wide_values(int32_t y, int32_t x) {
+        return wide_.data() + Decoder::index(y, x, coder_.lw_, model_.wide_count);
+    }
 
     const plic_model& model_;
     Decoder& coder_;
     Memory& memory_;
     plic_error* error_;
-    Buffer<int32_t> y_, details_, acc_;
+    Buffer<int16_t> y_, details_;  // symbols, and before that y, as far as it fits, in 2^-8 of its coarse grid
+    Buffer<int32_t> wide_;         // y of the wide channels, which are finer and need more
+    Buffer<int32_t> acc_;
     Buffer<uint8_t> scratch_;
 };
 
@@ -1009,13 +1030,10 @@ static plic_status prepare(const plic_model& model, const plic_info& info, const
     return coder.prepare();
 }
 
-plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, const plic_limits* limits,
-                                const plic_symbols* symbols, uint8_t** file, size_t* file_size, plic_error* error) {
-    if (model == nullptr || info == nullptr || symbols == nullptr || symbols->z == nullptr ||
-        symbols->y == nullptr || symbols->details == nullptr || file == nullptr || file_size == nullptr)
-        return fail(error, PLIC_ERROR_ARGUMENT, "no model, no symbols, or nowhere to put the file");
-    *file = nullptr;
-    *file_size = 0;
+// Symbols: plic_symbols, or with smaller elements.
+template <typename Symbols>
+static plic_status encode_symbols(const plic_model* model, const plic_info* info, const plic_limits* limits,
+                                  const Symbols* symbols, uint8_t** file, size_t* file_size, plic_error* error) {
     Decoder coder(*model, max_memory(limits), error);
     plic_status status = prepare(*model, *info, limits, coder, error);
     if (status != PLIC_OK) return status;
@@ -1032,7 +1050,7 @@ plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, 
     if (!writer.header(to)) return no_memory(error, coder.memory);
     Buffer<uint8_t> z_rows, y_rows, detail_rows, coded;
     status = coder.hyper_rows(z_rows);
-    const int32_t *y = symbols->y, *details = symbols->details;
+    const auto *y = symbols->y, *details = symbols->details;
     for (int32_t band = 0; band < static_cast<int32_t>(to.bands) && status == PLIC_OK; ++band) {
         // z, in the first band; y; details.
         const size_t n[3] = {band == 0 ? symbols->z_count : 0, coder.band_count(band, model->latents),
@@ -1069,6 +1087,16 @@ plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, 
     return PLIC_OK;
 }
 
+plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, const plic_limits* limits,
+                                const plic_symbols* symbols, uint8_t** file, size_t* file_size, plic_error* error) {
+    if (model == nullptr || info == nullptr || symbols == nullptr || symbols->z == nullptr ||
+        symbols->y == nullptr || symbols->details == nullptr || file == nullptr || file_size == nullptr)
+        return fail(error, PLIC_ERROR_ARGUMENT, "no model, no symbols, or nowhere to put the file");
+    *file = nullptr;
+    *file_size = 0;
+    return encode_symbols(model, info, limits, symbols, file, file_size, error);
+}
+
 void plic_release(uint8_t* file) { std::free(file); }
 
 plic_status plic_encode(const plic_model* model, const plic_info* info, const plic_limits* limits,
@@ -1083,9 +1111,9 @@ plic_status plic_encode(const plic_model* model, const plic_info* info, const pl
     Encoder encoder(*model, coder, error);
     status = encoder.encode(source, user);
     if (status != PLIC_OK) return status;
-    const plic_symbols symbols = encoder.symbols();
+    const Encoder::Symbols symbols = encoder.symbols();
     const plic_limits left = {max_pixels(limits), max_memory(limits) - coder.memory.used()};
-    return plic_encode_symbols(model, info, &left, &symbols, file, file_size, error);
+    return encode_symbols(model, info, &left, &symbols, file, file_size, error);
 }
 
 static const Network* find_network(const plic_model* model, const char* name) {
