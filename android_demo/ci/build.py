@@ -42,8 +42,8 @@ COMPILERS = {
 }
 PROGRAMS = ("java", "javac", "aapt2", "zipalign", "apksigner", "keytool", COMPILERS["arm64-v8a"][0])
 # All that the JNI library takes from the system; bionic has each of them.
-LIBC = ("calloc", "free", "malloc", "memchr", "memcmp", "memcpy", "memmove", "memset", "snprintf", "strcmp", "strlen",
-        "vsnprintf")  # fmt: skip
+LIBC = ("calloc", "free", "getauxval", "malloc", "memchr", "memcmp", "memcpy", "memmove", "memset", "snprintf",
+        "strcmp", "strlen", "vsnprintf")  # fmt: skip
 
 
 class BuildError(Exception):

@@ -172,7 +172,6 @@ public:
         const auto latents = static_cast<uint64_t>(model_.latents), details = static_cast<uint64_t>(model_.details);
         const uint64_t widest = std::max(latents, details);
         if (!z_.allocate(memory, count(zh_, zw_, model_.hypers)) || !row_base_.allocate(memory, kCells * widest) ||
-            !fixed_.allocate(memory, widest) ||
             !row_acc_.allocate(memory, kCells * widest * kRowCells) ||
             !magnitude_acc_.allocate(memory, details * kRowLatents) ||
             !magnitudes_.allocate(memory, latents * kRowLatents) ||
@@ -231,9 +230,10 @@ public:
 
     // Table rows of a band of y, [row][column][channel], from z.
     plic_status y_rows(int32_t band, Buffer<uint8_t>& rows) {
-        if (!rows.reserve(memory, band_count(0, model_.latents))) return no_memory(error_, memory);
-        predict(band, model_.y_rows, 0, model_.latents, rows.data(),
-                [](const int64_t* fixed, size_t) { return fixed; });
+        // Room for those of details too, which often take their place.
+        if (!rows.reserve(memory, band_count(0, std::max(model_.latents, model_.details))))
+            return no_memory(error_, memory);
+        predict(band, model_.y_rows, 0, model_.latents, rows.data(), [](size_t) { return nullptr; });
         return PLIC_OK;
     }
 
@@ -244,23 +244,20 @@ public:
         if (!rows.reserve(memory, band_count(0, model_.details))) return no_memory(error_, memory);
         size_t known = 0, end = 0;  // the latents whose sums are in magnitude_acc_
         const auto all = static_cast<size_t>(count(band_rows(band), lw_, 1));
-        predict(band, model_.detail_rows, model_.latents, model_.details, rows.data(),
-                [&](int64_t* fixed, size_t latent) {
-                    if (latent < known || latent >= end) {
-                        known = latent;
-                        end = std::min(latent + kRowLatents, all);
-                        const T* symbol = y + known * latents;
-                        for (size_t i = 0; i < (end - known) * latents; ++i) {
-                            const T magnitude = static_cast<T>(symbol[i] < 0 ? -symbol[i] : symbol[i]);
-                            magnitudes_[i] = model_.magnitudes[std::min<T>(magnitude, 127)];
-                        }
-                        model_.kernels.accumulate(model_.magnitude_rows, magnitudes_.data(), end - known,
-                                                  magnitude_acc_.data(), scratch_.data());
-                    }
-                    const int32_t* acc = magnitude_acc_.data() + (latent - known) * n;
-                    for (size_t c = 0; c < n; ++c) fixed[c] += int64_t{acc[c]} * model_.magnitude_scale[c];
-                    return fixed;
-                });
+        predict(band, model_.detail_rows, model_.latents, model_.details, rows.data(), [&](size_t latent) {
+            if (latent < known || latent >= end) {
+                known = latent;
+                end = std::min(latent + kRowLatents, all);
+                const T* symbol = y + known * latents;
+                const int8_t* table = model_.magnitudes;
+                int8_t* to = magnitudes_.data();
+                for (size_t i = 0; i < (end - known) * latents; ++i)
+                    to[i] = table[std::min<T>(static_cast<T>(symbol[i] < 0 ? -symbol[i] : symbol[i]), 127)];
+                model_.kernels.accumulate(model_.magnitude_rows, to, end - known, magnitude_acc_.data(),
+                                          scratch_.data());
+            }
+            return magnitude_acc_.data() + (latent - known) * n;
+        });
         return PLIC_OK;
     }
 
@@ -328,16 +325,18 @@ private:
 
     rans::Reader stream(int32_t band) const { return {data_ + file.bands[band].offset, file.bands[band].size}; }
 
-    // Rows of a band of one kind of symbol. more(fixed, i) may change those of the i-th latent, in 2^-16 rows.
+    // Rows of a band of one kind of symbol. more(i): accumulators of the i-th latent that are added with
+    // magnitude_scale, or null.
     template <typename More>
     void predict(int32_t band, const RowPredictor& predictor, int32_t first, int32_t channels, uint8_t* rows,
                  More more) {
-        const auto last = static_cast<int64_t>(model_.tables.row_count()) - 1;
+        const auto last = static_cast<int32_t>(model_.tables.row_count()) - 1;
         const auto depth = static_cast<size_t>(channels);
         const int32_t height = band_rows(band);
-        for (size_t i = 0; i < kCells * depth; ++i)
-            row_base_[i] = predictor.bias[i] +
-                           model_.row_knots.at(quality_, first + static_cast<int32_t>(i % depth)) + (1 << 15);
+        for (size_t c = 0; c < depth; ++c) {
+            const int64_t knot = model_.row_knots.at(quality_, first + static_cast<int32_t>(c)) + (1 << 15);
+            for (size_t i = c; i < kCells * depth; i += depth) row_base_[i] = predictor.bias[i] + knot;
+        }
         for (int32_t y = 0; y < height; y += kLatentsPerHyper) {
             const int32_t zy = (band * static_cast<int32_t>(kBandRows) + y) / kLatentsPerHyper;
             for (int32_t x = 0; x < zw_; x += kRowCells) {
@@ -351,13 +350,13 @@ private:
                         const int32_t of_cell = dy * kLatentsPerHyper + column % kLatentsPerHyper;
                         const auto part = static_cast<size_t>(of_cell) * depth;
                         const size_t to = index(y + dy, x * kLatentsPerHyper + column, lw_, channels);
-                        const int32_t* acc = row_acc_.data() + static_cast<size_t>(cell) * kCells * depth + part;
-                        const int32_t* scale = predictor.scale + part;
-                        const int64_t* base = row_base_.data() + part;
-                        for (size_t c = 0; c < depth; ++c) fixed_[c] = int64_t{acc[c]} * scale[c] + base[c];
-                        const int64_t* fixed = more(fixed_.data(), to / depth);
-                        for (size_t c = 0; c < depth; ++c)
-                            rows[to + c] = static_cast<uint8_t>(std::clamp<int64_t>(fixed[c] >> 16, 0, last));
+                        const int32_t* added = more(to / depth);
+                        const Term terms[2] = {
+                            {row_acc_.data() + static_cast<size_t>(cell) * kCells * depth + part,
+                             predictor.scale + part},
+                            {added, model_.magnitude_scale}};
+                        model_.kernels.rows(terms, added != nullptr ? 2 : 1, row_base_.data() + part, depth, last,
+                                            rows + to);
                     }
                 }
             }
@@ -568,7 +567,6 @@ private:
     rans::Reader behind_z_;
     Buffer<int8_t> z_;
     Buffer<int64_t> row_base_;   // what is added to the scaled accumulators
-    Buffer<int64_t> fixed_;      // of the symbols at one latent
     Buffer<int32_t> step_base_;  // what quality says about each channel's step
     Buffer<int32_t> row_acc_, magnitude_acc_;
     Buffer<int8_t> magnitudes_;
@@ -591,10 +589,9 @@ public:
 
     plic_status encode(plic_row_source* source, void* user) {
         const Counts counts = coder_.counts();
-        if (!own_y_.allocate(memory_, counts.y) || !own_details_.allocate(memory_, counts.details))
+        if (!y_.allocate(memory_, counts.y) || !details_.allocate(memory_, counts.details) ||
+            !wide_.allocate(memory_, Decoder::count(coder_.lh_, coder_.lw_, model_.wide_count)))
             return no_memory(error_, memory_);
-        y_ = own_y_.data();
-        details_ = own_details_.data();
         plic_status status = grids(source, user, counts);
         if (status == PLIC_OK) status = quantize(true);
         if (status == PLIC_OK) status = quantize(false);
@@ -602,8 +599,14 @@ public:
         return status;
     }
 
-    plic_symbols symbols() {
-        return {coder_.z(), y_, details_, coder_.z_count(), own_y_.size(), own_details_.size()};
+    // As plic_symbols, but smaller.
+    struct Symbols {
+        const int8_t* z;
+        const int16_t *y, *details;
+        size_t z_count, y_count, details_count;
+    };
+    Symbols symbols() {
+        return {coder_.z(), y_.data(), details_.data(), coder_.z_count(), y_.size(), details_.size()};
     }
 
 private:
@@ -704,15 +707,15 @@ private:
         if (!run(model_, kAnalysis, coder_.workspace_, coder_.lh_ * kLatent, coder_.lw_ * kLatent, &pixels, wanted,
                  made))
             return false;
-        return project(part, made, grid);
-    }
-
-    bool project(const Region& part, const View* made, const View* grid) {
-        const Region wanted[2] = {part, part.scaled(2, 1)};
         const auto latents = static_cast<size_t>(model_.latents), quarter = static_cast<size_t>(model_.details) / 4;
         if (!project(0, model_.to_latents, made[0], wanted[0], [&](int32_t y, int32_t x, size_t c, int64_t value) {
                 const size_t at = Decoder::index(y, x, coder_.lw_, model_.latents) + c;
-                y_[at] = static_cast<int32_t>(std::clamp<int64_t>(value, INT32_MIN, INT32_MAX));
+                y_[at] = static_cast<int16_t>(std::clamp<int64_t>(value, INT16_MIN, INT16_MAX));
+                if (model_.fine_bits[c] > 0) {
+                    const uint16_t* end = model_.wide + model_.wide_count;
+                    const auto nth = std::lower_bound(model_.wide, end, static_cast<uint16_t>(c)) - model_.wide;
+                    wide_values(y, x)[nth] = static_cast<int32_t>(std::clamp<int64_t>(value, INT32_MIN, INT32_MAX));
+                }
                 grid[0].data[at] = coarse(value);
             }))
             return false;
@@ -720,7 +723,7 @@ private:
             const size_t channel = static_cast<size_t>(y % 2 * 2 + x % 2) * quarter + c;
             const size_t at = Decoder::index(y / 2, x / 2, coder_.lw_, model_.details) + channel;
             const int64_t bounded = std::clamp<int64_t>(value, -(128 << 8), (128 << 8) - 1);
-            details_[at] = divide(bounded, coder_.step(0, latents + channel));
+            details_[at] = static_cast<int16_t>(divide(bounded, coder_.step(0, latents + channel)));
             grid[1].data[at] = coarse(value);
         });
     }
@@ -793,53 +796,70 @@ private:
             if (!run_parts(model_, kContext, coder_.workspace_, coder_.lh_, coder_.lw_, inputs, tile, &means))
                 return false;
         }
-        quantize_values(tile, anchors, anchors ? made[1] : means, made[2], top, rows);
+        quantize_values(
+            tile, anchors, anchors ? made[1] : means, made[2], top, rows,
+            [this](int32_t y, int32_t x) { return latent(y, x); },
+            [this](int32_t y, int32_t x) { return wide_values(y, x); });
         return true;
     }
 
+    // values(y, x): the latents at one place, in 2^-8 of the coarse grid, that become symbols; wide(y, x): those of the
+    // wide channels, or null if they are among the others.
+    template <typename Values, typename Wide>
     void quantize_values(const Region& region, bool anchors, const View& means, const View& log2_steps, int32_t top,
-                         const uint8_t* rows) {
+                         const uint8_t* rows, Values values, Wide wide) const {
         const auto channels = static_cast<size_t>(model_.latents);
         for (int32_t y = region.y0; y < region.y1; ++y) {
             for (int32_t x = region.x0; x < region.x1; ++x) {
                 const int8_t *mean = means.at(y, x), *log2_step = log2_steps.at(y, x);
                 const uint8_t* row = rows + Decoder::index(y - top, x, coder_.lw_, model_.latents);
-                int32_t* value = latent(y, x);
+                auto* value = values(y, x);
+                const int32_t* next = wide(y, x);
                 for (size_t c = 0; c < channels; ++c) {
-                    if (is_anchor(y, x, c >= channels / 2) != anchors) continue;
                     const uint8_t bits = model_.fine_bits[c];
+                    const int64_t coarse_value = bits > 0 && next != nullptr ? *next++ : value[c];
+                    if (is_anchor(y, x, c >= channels / 2) != anchors) continue;
                     // y is in 2^-8 of the coarse grid: bring it to the channel's own.
                     const int64_t bound = int64_t{128} << (8 + bits), scale = 1 << bits;
-                    const int64_t distance = std::clamp(value[c] * scale, -bound, bound - 1) - mean[c] * scale * 256;
-                    value[c] = row[c] < model_.tables.skip() ? 0 : divide(distance, coder_.step(log2_step[c], c));
+                    const int64_t distance =
+                        std::clamp(coarse_value * scale, -bound, bound - 1) - mean[c] * scale * 256;
+                    const bool skipped = row[c] < model_.tables.skip();
+                    value[c] = static_cast<std::decay_t<decltype(*value)>>(
+                        skipped ? 0 : divide(distance, coder_.step(log2_step[c], c)));
                 }
             }
         }
     }
 
-    plic_status skip_details() {
+    plic_status skip_details() { return skip_details(y_.data(), details_.data()); }
+
+    template <typename T>
+    plic_status skip_details(const T* y, T* details) {
         Buffer<uint8_t> rows;
-        int32_t* details = details_;
         for (int32_t band = 0; band < static_cast<int32_t>(coder_.file.info.bands); ++band) {
-            const plic_status status =
-                coder_.detail_rows(band, latent(band * static_cast<int32_t>(kBandRows), 0), rows);
+            const plic_status status = coder_.detail_rows(band, y, rows);
             if (status != PLIC_OK) return status;
             const size_t n = coder_.band_count(band, model_.details);
             for (size_t i = 0; i < n; ++i)
                 if (rows[i] < model_.tables.skip()) details[i] = 0;
+            y += coder_.band_count(band, model_.latents);
             details += n;
         }
         return PLIC_OK;
     }
 
-    int32_t* latent(int32_t y, int32_t x) { return y_ + Decoder::index(y, x, coder_.lw_, model_.latents); }
+    int16_t* latent(int32_t y, int32_t x) { return y_.data() + Decoder::index(y, x, coder_.lw_, model_.latents); }
+    int32_t* wide_values(int32_t y, int32_t x) {
+        return wide_.data() + Decoder::index(y, x, coder_.lw_, model_.wide_count);
+    }
 
     const plic_model& model_;
     Decoder& coder_;
     Memory& memory_;
     plic_error* error_;
-    int32_t *y_ = nullptr, *details_ = nullptr;
-    Buffer<int32_t> own_y_, own_details_, acc_;
+    Buffer<int16_t> y_, details_;  // symbols, and before that y, as far as it fits, in 2^-8 of its coarse grid
+    Buffer<int32_t> wide_;         // y of the wide channels, which are finer and need more
+    Buffer<int32_t> acc_;
     Buffer<uint8_t> scratch_;
 };
 
@@ -875,19 +895,29 @@ struct Whole {
 
     bool project(const int8_t* features, const int8_t* fine, int32_t* y, int32_t* details, int8_t* coarse_y,
                  int8_t* coarse_d) {
-        encoder.y_ = y;
-        encoder.details_ = details;
         const Network& analysis = model.networks[kAnalysis];
         const auto channels = [&](uint32_t o) { return analysis.tensors[analysis.outputs[o]].spec.channels; };
-        View made[2] = {grid(features, channels(0)), grid(fine, channels(1))};
-        made[1].region = all().scaled(2, 1);
-        const View grids[2] = {grid(coarse_y, model.latents), grid(coarse_d, model.details)};
-        return encoder.project(all(), made, grids);
+        const Region halves = all().scaled(2, 1);
+        const View from[2] = {grid(features, channels(0)), {const_cast<int8_t*>(fine), halves, channels(1)}};
+        const auto latents = static_cast<size_t>(model.latents), quarter = static_cast<size_t>(model.details) / 4;
+        return encoder.project(0, model.to_latents, from[0], all(),
+                               [&](int32_t i, int32_t j, size_t c, int64_t value) {
+                                   const size_t at = index(i, j, model.latents) + c;
+                                   y[at] = static_cast<int32_t>(std::clamp<int64_t>(value, INT32_MIN, INT32_MAX));
+                                   coarse_y[at] = Encoder::coarse(value);
+                               }) &&
+               encoder.project(1, model.to_details, from[1], halves,
+                               [&](int32_t i, int32_t j, size_t c, int64_t value) {
+                                   const size_t channel = static_cast<size_t>(i % 2 * 2 + j % 2) * quarter + c;
+                                   const size_t at = index(i / 2, j / 2, model.details) + channel;
+                                   const int64_t bounded = std::clamp<int64_t>(value, -(128 << 8), (128 << 8) - 1);
+                                   details[at] = Encoder::divide(bounded, decoder.step(0, latents + channel));
+                                   coarse_d[at] = Encoder::coarse(value);
+                               });
     }
 
     plic_status quantize(bool anchors, const int8_t* z, const Hyper& hyper, int32_t* y) {
         std::memcpy(decoder.z(), z, decoder.z_count());
-        encoder.y_ = y;
         Buffer<uint8_t> rows;
         for (int32_t band = 0; band < static_cast<int32_t>(decoder.file.info.bands); ++band) {
             const plic_status status = decoder.y_rows(band, rows);
@@ -895,16 +925,14 @@ struct Whole {
             const int32_t top = band * static_cast<int32_t>(kBandRows);
             encoder.quantize_values({top, 0, top + decoder.band_rows(band), decoder.lw_}, anchors,
                                     grid(hyper.means, model.latents), grid(hyper.log2_steps, model.latents), top,
-                                    rows.data());
+                                    rows.data(),
+                                    [&](int32_t i, int32_t j) { return y + index(i, j, model.latents); },
+                                    [](int32_t, int32_t) { return static_cast<const int32_t*>(nullptr); });
         }
         return PLIC_OK;
     }
 
-    plic_status skip_details(int32_t* y, int32_t* details) {
-        encoder.y_ = y;
-        encoder.details_ = details;
-        return encoder.skip_details();
-    }
+    plic_status skip_details(const int32_t* y, int32_t* details) { return encoder.skip_details(y, details); }
 
 private:
     size_t index(int32_t y, int32_t x, int32_t channels) const {
@@ -923,6 +951,35 @@ uint64_t max_memory(const plic_limits* limits) {
 }  // namespace pocketlic
 
 using namespace pocketlic;
+
+plic_status plic_allocate_symbols(const plic_model* model, const plic_info* info, plic_symbols* symbols,
+                                  plic_error* error) {
+    if (model == nullptr || info == nullptr || symbols == nullptr)
+        return fail(error, PLIC_ERROR_ARGUMENT, "no model, no file, or nowhere to put symbols");
+    const uint64_t cells = uint64_t{info->hyper_height} * info->hyper_width;
+    const uint64_t latents = uint64_t{info->latent_height} * info->latent_width;
+    const uint64_t counts[3] = {cells * static_cast<uint64_t>(model->hypers),
+                                latents * static_cast<uint64_t>(model->latents),
+                                latents * static_cast<uint64_t>(model->details)};
+    *symbols = {nullptr, nullptr, nullptr, static_cast<size_t>(counts[0]), static_cast<size_t>(counts[1]),
+                static_cast<size_t>(counts[2])};
+    if (std::max({counts[0], counts[1], counts[2]}) <= SIZE_MAX / sizeof(int32_t)) {
+        symbols->z = static_cast<int8_t*>(std::malloc(symbols->z_count));
+        symbols->y = static_cast<int32_t*>(std::malloc(symbols->y_count * sizeof(int32_t)));
+        symbols->details = static_cast<int32_t*>(std::malloc(symbols->details_count * sizeof(int32_t)));
+    }
+    if (symbols->z != nullptr && symbols->y != nullptr && symbols->details != nullptr) return PLIC_OK;
+    plic_free_symbols(symbols);
+    return fail(error, PLIC_ERROR_MEMORY, "out of memory");
+}
+
+void plic_free_symbols(plic_symbols* symbols) {
+    std::free(symbols->z);
+    std::free(symbols->y);
+    std::free(symbols->details);
+    symbols->z = nullptr;
+    symbols->y = symbols->details = nullptr;
+}
 
 plic_status plic_decode_symbols(const plic_model* model, const uint8_t* data, size_t size, const plic_limits* limits,
                                 const plic_symbols* symbols, plic_error* error) {
@@ -1101,13 +1158,10 @@ static plic_status prepare(const plic_model& model, const plic_info& info, const
     return coder.prepare();
 }
 
-plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, const plic_limits* limits,
-                                const plic_symbols* symbols, uint8_t** file, size_t* file_size, plic_error* error) {
-    if (model == nullptr || info == nullptr || symbols == nullptr || symbols->z == nullptr ||
-        symbols->y == nullptr || symbols->details == nullptr || file == nullptr || file_size == nullptr)
-        return fail(error, PLIC_ERROR_ARGUMENT, "no model, no symbols, or nowhere to put the file");
-    *file = nullptr;
-    *file_size = 0;
+// Symbols: plic_symbols, or with smaller elements.
+template <typename Symbols>
+static plic_status encode_symbols(const plic_model* model, const plic_info* info, const plic_limits* limits,
+                                  const Symbols* symbols, uint8_t** file, size_t* file_size, plic_error* error) {
     Decoder coder(*model, max_memory(limits), error);
     plic_status status = prepare(*model, *info, limits, coder, error);
     if (status != PLIC_OK) return status;
@@ -1124,7 +1178,7 @@ plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, 
     if (!writer.header(to)) return no_memory(error, coder.memory);
     Buffer<uint8_t> z_rows, y_rows, detail_rows, coded;
     status = coder.hyper_rows(z_rows);
-    const int32_t *y = symbols->y, *details = symbols->details;
+    const auto *y = symbols->y, *details = symbols->details;
     for (int32_t band = 0; band < static_cast<int32_t>(to.bands) && status == PLIC_OK; ++band) {
         // z, in the first band; y; details.
         const size_t n[3] = {band == 0 ? symbols->z_count : 0, coder.band_count(band, model->latents),
@@ -1161,6 +1215,16 @@ plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, 
     return PLIC_OK;
 }
 
+plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, const plic_limits* limits,
+                                const plic_symbols* symbols, uint8_t** file, size_t* file_size, plic_error* error) {
+    if (model == nullptr || info == nullptr || symbols == nullptr || symbols->z == nullptr ||
+        symbols->y == nullptr || symbols->details == nullptr || file == nullptr || file_size == nullptr)
+        return fail(error, PLIC_ERROR_ARGUMENT, "no model, no symbols, or nowhere to put the file");
+    *file = nullptr;
+    *file_size = 0;
+    return encode_symbols(model, info, limits, symbols, file, file_size, error);
+}
+
 void plic_release(uint8_t* file) { std::free(file); }
 
 plic_status plic_encode(const plic_model* model, const plic_info* info, const plic_limits* limits,
@@ -1175,9 +1239,9 @@ plic_status plic_encode(const plic_model* model, const plic_info* info, const pl
     Encoder encoder(*model, coder, error);
     status = encoder.encode(source, user);
     if (status != PLIC_OK) return status;
-    const plic_symbols symbols = encoder.symbols();
+    const Encoder::Symbols symbols = encoder.symbols();
     const plic_limits left = {max_pixels(limits), max_memory(limits) - coder.memory.used()};
-    return plic_encode_symbols(model, info, &left, &symbols, file, file_size, error);
+    return encode_symbols(model, info, &left, &symbols, file, file_size, error);
 }
 
 static const Network* find_network(const plic_model* model, const char* name) {
