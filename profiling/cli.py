@@ -162,7 +162,7 @@ def _console() -> Console:
 
 
 def _print(report: dict[str, object]) -> None:
-    from .profile_report import determinism_text, energy_text, instructions_text, sides
+    from .profile_report import determinism_text, energy_text, instructions_text, processor_text, sides
 
     table = Table("device", "picture", "side")
     for heading in ("median ms", "p90", "first", "ms/MP", "processor ms"):
@@ -179,7 +179,7 @@ def _print(report: dict[str, object]) -> None:
             f"{total['p90_ms']:.2f}",
             f"{latency['first_inference_ms']:.2f}",
             f"{total['median_ms'] / (run['width'] * run['height'] / 1e6):.2f}",
-            f"{latency['processor']['median_ms']:.2f}" if "processor" in latency else "",
+            processor_text(latency),
             energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"})),
             determinism_text(run["determinism"]),
         )

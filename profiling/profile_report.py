@@ -14,7 +14,10 @@ from typing import Any
 
 from ..codec.errors import PlicError
 
-COLOURS = ("#1f6f8b", "#e07a5f", "#81b29a", "#f2cc8f", "#6d597a", "#b56576", "#355070", "#99a88c", "#d4a373")
+COLOURS = (
+    "#1f6f8b", "#e07a5f", "#81b29a", "#f2cc8f", "#6d597a", "#b56576", "#355070",
+    "#99a88c", "#d4a373", "#7fb3d5", "#9c2a2a", "#4f772d", "#c9ada7", "#222222",
+)  # fmt: skip
 Report = dict[str, Any]
 
 
@@ -78,6 +81,11 @@ def energy_text(energy: dict[str, Any]) -> str:
         f"{energy['mj_per_image']:.1f} ± {energy['uncertainty_mj_per_image']:.1f} mJ "
         f"({energy['mj_per_megapixel']:.1f} mJ/MP, {energy['meter']})"
     )
+
+
+def processor_text(latency: dict[str, Any]) -> str:
+    """Median milliseconds of processor time, if that was measured."""
+    return f"{latency['processor']['median_ms']:.2f}" if "processor" in latency else "not measured"
 
 
 def instructions_text(run: dict[str, Any], side: str) -> str:
@@ -204,15 +212,15 @@ def _instruction_lines(device: dict[str, Any]) -> list[str]:
 
 def _time_lines(device: dict[str, Any]) -> list[str]:
     lines = [
-        "| picture | side | median ms | p90 | p99 | sd | min | max | first | ms/MP | energy |",
-        "|" + "---|" * 11,
+        "| picture | side | median ms | p90 | p99 | sd | min | max | first | ms/MP | processor ms | energy |",
+        "|" + "---|" * 12,
     ]
     for run in device["runs"]:
         for side, latency in run["latency_metrics"].items():
             total = latency["total"]
             cells = [f"{total[k]:.2f}" for k in ("median_ms", "p90_ms", "p99_ms", "stddev_ms", "min_ms", "max_ms")]
             per = total["median_ms"] / (run["width"] * run["height"] / 1e6)
-            cells += [f"{latency['first_inference_ms']:.2f}", f"{per:.2f}"]
+            cells += [f"{latency['first_inference_ms']:.2f}", f"{per:.2f}", processor_text(latency)]
             cells.append(energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"})))
             lines.append(f"| {run['image']} | {side} | " + " | ".join(cells) + " |")
     lines += ["", "| picture | side | stage | median ms | part |", "|---|---|---|---|---|"]
@@ -272,6 +280,7 @@ def _tables(device: dict[str, Any]) -> str:
             cells += [f"{total[k]:.2f}" for k in ("median_ms", "p90_ms", "p99_ms", "stddev_ms", "min_ms", "max_ms")]
             cells += [f"{times['first_inference_ms']:.2f}"]
             cells.append(f"{total['median_ms'] / (run['width'] * run['height'] / 1e6):.2f}")
+            cells.append(processor_text(times))
             latency.append(cells)
         energy = _energy_of(run)
         memory = ", ".join(f"{k} {v}" for k, v in run.get("memory_metrics", {}).items()) or "not measured"
@@ -286,7 +295,7 @@ def _tables(device: dict[str, Any]) -> str:
             f"<tr><td>{html.escape(run['image'])}</td><td>{marks}</td>"
             f"<td>{html.escape(determinism_text(determinism))}</td></tr>"
         )
-    head = ["picture", "side", "median ms", "p90", "p99", "sd", "min", "max", "first", "ms/MP"]
+    head = ["picture", "side", "median ms", "p90", "p99", "sd", "min", "max", "first", "ms/MP", "processor ms"]
     if device["emulated"]:
         head = ["picture", "side", "instructions"]
     return (
