@@ -251,8 +251,10 @@ public:
                 const T* symbol = y + known * latents;
                 const int8_t* table = model_.magnitudes;
                 int8_t* to = magnitudes_.data();
-                for (size_t i = 0; i < (end - known) * latents; ++i)
-                    to[i] = table[std::min<T>(static_cast<T>(symbol[i] < 0 ? -symbol[i] : symbol[i]), 127)];
+                const size_t all_channels = (end - known) * latents;
+                for (size_t i = 0; i < all_channels; ++i)
+                    to[i] = static_cast<int8_t>(std::min<T>(static_cast<T>(symbol[i] < 0 ? -symbol[i] : symbol[i]), 127));
+                for (size_t i = 0; i < all_channels; ++i) to[i] = table[to[i]];
                 model_.kernels.accumulate(model_.magnitude_rows, to, end - known, magnitude_acc_.data(),
                                           scratch_.data());
             }

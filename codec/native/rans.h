@@ -311,10 +311,13 @@ private:
             uint8_t last_row = 0;
             for (size_t j = i; j < block_end; ++j) last_row = rows[j] > last_row ? rows[j] : last_row;
             if (last_row >= tables.row_count()) return Status::bad_row;
-            for (; i < block_end; ++i) {
+            const auto look = [&] {
                 position[count] = i;
-                count += rows[i] >= skip;
-            }
+                count += rows[i++] >= skip;
+            };
+            while (block_end - i >= 4)
+                for (int j = 0; j < 4; ++j) look();
+            while (i < block_end) look();
             // All but the last block leave the symbols behind the last whole group to the next block.
             const size_t ready = i == n ? count : count - count % N;
             size_t k = 0;
@@ -338,7 +341,7 @@ private:
     template <typename T>
     Status decode_one(const TableSet& tables, uint64_t& x, uint32_t row, T& out) {
         const auto slot = static_cast<uint32_t>(x & 0xFFFF);
-        const Bucket b = tables.bucket(row, slot);
+        const Bucket& b = tables.bucket(row, slot);
         if (slot - b.cum >= b.freq) {
             const Decoded other = decode_other(tables, x, row, b.index);
             x = other.x;

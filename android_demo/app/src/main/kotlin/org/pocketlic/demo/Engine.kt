@@ -86,7 +86,7 @@ class Engine(weights: ByteArray, private val runner: NetworkRunner? = null, tile
     }
 
     companion object {
-        /** Bytes that a call may take. Encoding 12 megapixels takes 80 MB, decoding them 32 MB a thread. */
+        /** Bytes that a call may take. Encoding 12 megapixels takes 52 MB, decoding them 32 MB a thread. */
         const val MAX_MEMORY = 128L shl 20
 
         /** What every `.plic` file begins with. */
