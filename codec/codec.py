@@ -91,13 +91,6 @@ def nearest(channels: slice, distance: Int64, step: Int64, rows: NDArray[np.uint
     return np.asarray((2 * distance + (step << 8)) // (step << 9))
 
 
-def pad(rgb: NDArray[np.uint8]) -> Int8:
-    """Pixels [H, W, 3] less 128, int8, the last row and column repeated until both sides are multiples of 64."""
-    height, width = rgb.shape[:2]
-    padded = np.pad(rgb, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), mode="edge")
-    return (padded ^ np.uint8(128)).view(np.int8)
-
-
 def interpolate(knots: NDArray[np.int32], quality: int) -> Int64:
     """Values [C] of a knot table [K, C] at a quality in hundredths, 0..10000, in integers, rounding down."""
     spacing = 10000 // (len(knots) - 1)
@@ -177,8 +170,12 @@ class Codec:
 
     def decode(self, data: bytes, max_pixels: int = plic.DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
         """uint8 [H, W, 3] or [H, W] of `.plic` bytes; FormatError if damaged or of another model."""
+        return self.synthesise(*self.read(data, max_pixels))
+
+    def read(self, data: bytes, max_pixels: int = plic.DEFAULT_MAX_PIXELS) -> tuple[Symbols, plic.Header]:
+        """Symbols and header of `.plic` bytes; errors as `decode`."""
         file = plic.read(data, max_pixels)
-        return self.synthesise(self.read_symbols(file), file.header)
+        return self.read_symbols(file), file.header
 
     def read_symbols(self, file: plic.PlicFile) -> Symbols:
         """Entropy-decode a file: exact anywhere, no network runs. FormatError when the payload is damaged."""
@@ -209,7 +206,7 @@ class Codec:
     def transform(self, rgb: NDArray[np.uint8], quality: int) -> Latents:
         """What uint8 [H, W, 3] becomes before quantization, at a quality in hundredths."""
         networks = self.model.networks
-        tensors = self.run(networks["analysis"], [pad(rgb)])
+        tensors = self.run(networks["analysis"], [self.pad(rgb)])
         features, fine = (tensors[name] for name in networks["analysis"].outputs)
         y, details = self._latents(features), self._details(fine)
         grids = [np.clip(rounding_shift(t, 8), -128, 127).astype(np.int8) for t in (y, details)]
@@ -249,9 +246,19 @@ class Codec:
         details = np.clip(symbols.details * self.detail_step(header.quality_hundredths), -128, 127)
         inputs = [planes, details.astype(np.int8)]
         (pixels,) = self.run(self.model.networks["synthesis"], inputs).values()
-        rgb = _to_uint8(pixels)[: header.height, : header.width]
+        return self.crop(pixels, header)
+
+    def pad(self, rgb: NDArray[np.uint8]) -> Int8:
+        """Pixels [H, W, 3] less 128, int8, the last row and column repeated until both sides are multiples of 64."""
+        height, width = rgb.shape[:2]
+        padded = np.pad(rgb, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), mode="edge")
+        return np.bitwise_xor(padded, np.uint8(128), out=padded).view(np.int8)
+
+    def crop(self, values: Int8, header: plic.Header) -> NDArray[np.uint8]:
+        """The synthesis' output plus 128, without what `pad` added, and grey where the picture is."""
+        rgb = values.view(np.uint8)[: header.height, : header.width] ^ np.uint8(128)
         if not header.grey:
-            return np.ascontiguousarray(rgb)
+            return rgb
         wide = rgb.astype(np.uint16)
         return ((wide[:, :, 0] + 2 * wide[:, :, 1] + wide[:, :, 2] + 2) >> 2).astype(np.uint8)
 
@@ -401,7 +408,3 @@ def _multiply(x: NDArray[Any], weight: Int8) -> Int64:
     # Integers far below 2**53: float64 is exact, and fast.
     product = x.reshape(-1, x.shape[2]).astype(np.float64) @ weight.T.astype(np.float64)
     return np.asarray(product.astype(np.int64).reshape(*x.shape[:2], -1))
-
-
-def _to_uint8(values: Int8) -> NDArray[np.uint8]:
-    return values.view(np.uint8) ^ np.uint8(128)

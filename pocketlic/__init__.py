@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .codec._native import NativeDecoder
-from .codec.codec import Codec, reference
+from .codec.codec import Codec
 from .codec.errors import FormatError, PlicError
+from .codec.fast import FastCodec
 from .codec.format import DEFAULT_MAX_PIXELS, MODEL_ID_BYTES, read_header
 from .codec.rate_control import encode_to_bpp, encode_to_bytes
 from .export.litert import LiteRTExecutor
@@ -45,9 +46,11 @@ def _native(profile: Profile, tune: Tune) -> NativeDecoder:
 @cache
 def _codec(profile: Profile, tune: Tune, runtime: Runtime) -> Codec:
     model = shipped_model(profile, tune)
+    if runtime == "reference":
+        return Codec(model)
     if runtime == "native":
-        return Codec(model, lambda network, inputs: _native(profile, tune).run(network.name, inputs))
-    return Codec(model, reference if runtime == "reference" else LiteRTExecutor.from_model(model))
+        return FastCodec(model, lambda network, inputs: _native(profile, tune).run(network.name, inputs))
+    return FastCodec(model, LiteRTExecutor.from_model(model))
 
 
 def encode(

@@ -1,4 +1,4 @@
-"""The commands `pocketlic profile` and `pocketlic profile compare`."""
+"""The commands `pocketlic profile`, `pocketlic profile compare` and `pocketlic profile codecs`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..codec.errors import PlicError
 from ..codec.image import write_atomic
-from ..quantization.integer import ModelError
+from ..quantization.integer import ModelError, Profile
 
 profile_app = typer.Typer(
     invoke_without_command=True, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -82,9 +82,9 @@ def profile(
         console = Console(stderr=True)
         with tempfile.TemporaryDirectory() as work:
             pictures = profiler.subjects(images, samples[0] if samples else Path(), Path(work), _sizes(sizes))
-            protocol = profiler.Protocol(quality, runs, threads)
             tools = Tools(plic, benchmark_model, vectors)
-            report = profiler.profile(devices, opened, pictures, protocol, tools, allow_hot, console)
+            protocol = profiler.Protocol(quality, runs, threads, tools, allow_hot)
+            report = profiler.profile(devices, opened, pictures, protocol, console)
         paths = write_reports(report, out)
     except (PlicError, ModelError, ImportError, OSError) as error:
         raise _fail(error) from None
@@ -128,6 +128,32 @@ def compare(
         raise typer.Exit(1)
 
 
+@profile_app.command("codecs")
+def codecs(
+    images: Annotated[Path, typer.Argument(help="folder of pictures")],
+    out: Annotated[Path, typer.Option(help="folder for codecs.json and codecs.md")] = Path("build/codecs"),
+    quality: Annotated[float, typer.Option(min=0, max=100, help="of Pocketlic; the others meet its rate")] = 60.0,
+    names: Annotated[str, typer.Option("--codecs", help="names separated by commas")] = "jpeg,webp,avif,jxl,heic",
+    runs: Annotated[int, typer.Option(min=1, help="timed passes, after one to warm up")] = 10,
+    profile: Annotated[Profile, typer.Option(help="of Pocketlic's weights")] = "cpu",
+) -> None:
+    """Time Pocketlic beside other codecs on this machine: one thread, the same rate, in turns."""
+    try:
+        from .side_by_side import HEADINGS, choose, rows, side_by_side, write
+
+        report = side_by_side(images, choose(names, quality, profile), runs, Console(stderr=True))
+        paths = write(report, out)
+    except (PlicError, ModelError, ImportError, OSError) as error:
+        raise _fail(error) from None
+    table = Table(*HEADINGS[:1])
+    for heading in HEADINGS[1:]:
+        table.add_column(heading, justify="right")
+    for row in rows(report):
+        table.add_row(*row)
+    _console().print(table)
+    typer.echo(f"wrote {', '.join(str(path) for path in paths)}")
+
+
 def _console() -> Console:
     console = Console()
     if not console.is_terminal:
@@ -136,27 +162,35 @@ def _console() -> Console:
 
 
 def _print(report: dict[str, object]) -> None:
-    from .profile_report import determinism_text, energy_text, timed
+    from .profile_report import determinism_text, energy_text, instructions_text, processor_text, sides
 
     table = Table("device", "picture", "side")
-    for heading in ("median ms", "p90", "first", "ms/MP"):
+    for heading in ("median ms", "p90", "first", "ms/MP", "processor ms"):
         table.add_column(heading, justify="right")
     table.add_column("energy")
     table.add_column("reference")
-    for device, run, side, latency in timed(report):
+    for device, run, side, latency in sides(report, emulated=False):
         total = latency["total"]
         table.add_row(
-            device["name"] + (" (emulated)" if device["emulated"] else ""),
+            device["name"],
             run["image"],
             side,
             f"{total['median_ms']:.2f}",
             f"{total['p90_ms']:.2f}",
             f"{latency['first_inference_ms']:.2f}",
             f"{total['median_ms'] / (run['width'] * run['height'] / 1e6):.2f}",
+            processor_text(latency),
             energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"})),
             determinism_text(run["determinism"]),
         )
-    _console().print(table)
+    counted = Table("emulated device", "picture", "side", "instructions", "energy", "reference")
+    for device, run, side, _ in sides(report, emulated=True):
+        energy = energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"}))
+        counts = instructions_text(run, side)
+        counted.add_row(device["name"], run["image"], side, counts, energy, determinism_text(run["determinism"]))
+    for printed in (table, counted):
+        if printed.row_count:
+            _console().print(printed)
     for device in report["devices"]:  # type: ignore[attr-defined]
         for flag in device["flags"]:
             typer.echo(f"{device['name']}: {flag}")

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, features
 
 from ..codec import format as plic
-from ..codec.codec import Codec, reference
+from ..codec.codec import Codec
 from ..codec.effort import table_bits
 from ..codec.errors import PlicError
+from ..codec.fast import FastCodec
 from ..codec.image import read_picture
 from ..export.litert import LiteRTExecutor
 from ..models import Tune
@@ -85,6 +86,7 @@ def read_source(path: Path) -> Source:
 # Whatever can change a file or a decoded pixel of ours.
 _CODE = (
     "codec.codec",
+    "codec.fast",
     "codec.format",
     "codec._native",
     "codec.effort",
@@ -113,8 +115,8 @@ def _model(path: Path) -> IntegerModel:
 
 
 @cache
-def _codec(path: Path) -> Codec:
-    return Codec(_model(path), LiteRTExecutor.from_model(_model(path), "xnnpack", threads=1))
+def _codec(path: Path) -> FastCodec:
+    return FastCodec(_model(path), LiteRTExecutor.from_model(_model(path), "xnnpack", threads=1))
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ class Pocketlic:
 
     def reference(self, source: Source, setting: float) -> tuple[bytes, Pixels]:
         """The file that the NumPy reference writes, and its pixels. Takes seconds per megapixel."""
-        codec = Codec(_model(self.model), reference)
+        codec = Codec(_model(self.model))
         data = codec.encode(source.pixels, setting, effort=self.effort)
         return data, codec.decode(data)
 
@@ -200,8 +202,10 @@ class Pillow:
     @property
     def identity(self) -> str:
         """Versions and options."""
-        library = f"{self.plugin} {version(self.plugin)}" if self.plugin else f"{features.version(self.feature)}"
-        return f"Pillow {version('pillow')}, {library}, {self.format}, {dict(self.options)!r}"
+        plugin = f"{self.plugin} {version(self.plugin)}" if self.plugin else ""
+        library = f"{self.feature} {features.version(self.feature)}" if self.feature else ""
+        parts = (f"Pillow {version('pillow')}", plugin, library, *_coders(self.format), self.format)
+        return ", ".join(part for part in (*parts, repr(dict(self.options))) if part)
 
     def encode(self, source: Source, setting: float) -> bytes:
         """A file of the format."""
@@ -215,6 +219,16 @@ class Pillow:
         _register(self.plugin)
         with Image.open(BytesIO(data), formats=[self.format]) as image:
             return np.asarray(image.convert("RGB"))
+
+
+def _coders(format: str) -> list[str]:
+    """What a library that is itself a wrapper codes with, where it tells."""
+    if format == "AVIF":
+        return [str(import_module("PIL._avif").codec_versions())]
+    if format == "HEIF":
+        told = import_module("pillow_heif").libheif_info()
+        return [f"libheif {told['libheif']}", told["encoders"]["x265"], told["decoders"]["libde265"]]
+    return []
 
 
 @cache

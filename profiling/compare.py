@@ -14,7 +14,10 @@ Run = dict[str, Any]
 
 @dataclass(frozen=True)
 class Change:
-    """One figure of both reports. unit: ms, mJ or MB; failed: it rose by more than is allowed."""
+    """One figure of both reports. failed: it rose by more than is allowed.
+
+    unit: ms, mJ, MB, or M for a million instructions.
+    """
 
     where: str
     what: str
@@ -56,8 +59,8 @@ def parse_percent(text: str) -> float:
 def compare(before: Report, after: Report, fail_over: float) -> Comparison:
     """Compare the runs that both reports have: same device, picture and runtime.
 
-    fail_over: percent by which a median time, memory or energy may rise. Times of stages are shown and only
-    totals are judged. Raises PlicError when the reports share no run.
+    fail_over: percent by which a median time, memory or energy may rise, or, on an emulated device, instructions.
+    Times of stages are shown and only totals are judged. Raises PlicError when the reports share no run.
     """
     old, new = _runs(before), _runs(after)
     if len(before["devices"]) == len(after["devices"]) == 1:  # two phones of one model have two serial numbers
@@ -78,7 +81,9 @@ def compare(before: Report, after: Report, fail_over: float) -> Comparison:
 
 def _runs(report: Report) -> dict[tuple[str, str, str], Run]:
     return {
-        (device["name"], run["image"], run["runtime"]): run for device in report["devices"] for run in device["runs"]
+        (device["name"], run["image"], run["runtime"]): {**run, "emulated": device["emulated"]}
+        for device in report["devices"]
+        for run in device["runs"]
     }
 
 
@@ -87,10 +92,13 @@ def _changes(where: str, old: Run, new: Run, fail_over: float) -> Iterator[Chang
         return Change(where, what, unit, a, b, judged and b > a * (1 + fail_over / 100))
 
     for side, latency in old["latency_metrics"].items():
-        other = new["latency_metrics"].get(side)
+        other, emulated = new["latency_metrics"].get(side), old["emulated"] or new["emulated"]
         if other is None:
             continue
-        yield change(side, "ms", latency["total"]["median_ms"], other["total"]["median_ms"], True)
+        yield change(side, "ms", latency["total"]["median_ms"], other["total"]["median_ms"], not emulated)
+        a, b = old.get("instructions", {}), new.get("instructions", {})
+        if a.get("available") and b.get("available"):
+            yield change(f"{side}: instructions", "M", a[side] / 1e6, b[side] / 1e6, emulated)
         for name, stage in latency["stages"].items():
             if name in other["stages"]:
                 times = stage["median_ms"], other["stages"][name]["median_ms"]

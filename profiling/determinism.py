@@ -31,6 +31,7 @@ from ..codec import _native, rans
 from ..codec import format as plic
 from ..codec.codec import STRIDE, Codec, Executor, reference
 from ..codec.errors import PlicError
+from ..codec.fast import FastCodec
 from ..export.bundle import Bundle
 from ..export.errors import ExportError
 from ..export.litert import Kernels, LiteRTExecutor
@@ -147,20 +148,23 @@ def subject(name: str, model: IntegerModel, folder: Path) -> Subject:
 
 
 def _hash(codec: Codec, data: bytes) -> tuple[str, str]:
-    file = plic.read(data)
-    symbols = codec.read_symbols(file)
+    symbols, header = codec.read(data)
     try:
-        pixels = codec.synthesise(symbols, file.header)
+        pixels = codec.synthesise(symbols, header)
     except Diverged:
         return symbols.sha256(), ""
     return symbols.sha256(), hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-def _by_executor(make: Callable[[IntegerModel], Executor], least: Callable[[IntegerModel], int] = lambda _: 1) -> Run:
-    """What decodes with the Python codec on an executor; `least`: pictures of fewer pixels a side are left out."""
+def _by_executor(
+    make: Callable[[IntegerModel], Executor],
+    least: Callable[[IntegerModel], int] = lambda _: 1,
+    codec_type: type[Codec] = Codec,
+) -> Run:
+    """What decodes with a codec on an executor; `least`: pictures of fewer pixels a side are left out."""
 
     def run(subject: Subject) -> Hashes:
-        codec, side = Codec(subject.model, make(subject.model)), least(subject.model)
+        codec, side = codec_type(subject.model, make(subject.model)), least(subject.model)
         headers = {v.name: plic.read_header(v.data) for v in subject.vectors}
         return {
             v.name: _hash(codec, v.data)
@@ -267,7 +271,8 @@ def _by_native_networks(tile: int) -> Run:
 
 
 def _by_litert(kernels: Kernels, threads: int) -> Run:
-    return _by_executor(lambda model: LiteRTExecutor.from_model(model, kernels, threads))
+    # As `pocketlic decode` does it.
+    return _by_executor(lambda model: LiteRTExecutor.from_model(model, kernels, threads), codec_type=FastCodec)
 
 
 def _by_litert_tiles(pixels: int) -> Run:
@@ -453,30 +458,27 @@ def cells(work: Path, bundle: Bundle | None = None, arm64: Path | None = None) -
             yield Cell(f"{name} {' '.join(flags)}, portable", _by_tool(builder, (compiler, *flags)))
         for kernels in ("avx2", "avx512-vnni") if machine == "x86_64" else ():
             yield Cell(f"{name} -O2, {kernels}", _by_tool(builder, (compiler, "-O2"), kernels=kernels))
-    cross: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
-        ("i686, gcc -O2", ("i686-linux-gnu-g++", "-O2", "-static"), ("qemu-i386-static",)),
-        ("i686, gcc -O3 -mfpmath=387", ("i686-linux-gnu-g++", "-O3", "-mfpmath=387", "-static"), ("qemu-i386-static",)),
-        ("i686, clang -O2", ("clang++", "--target=i686-linux-gnu", "-O2", "-static"), ("qemu-i386-static",)),
-        *(
-            (
-                f"aarch64 {cpu}, gcc -O3",
-                ("aarch64-linux-gnu-g++", "-O3", "-static"),
-                ("qemu-aarch64-static", "-cpu", cpu),
-            )
-            for cpu in ARM_CPUS
-        ),
-        ("aarch64, clang -O2", ("clang++", "--target=aarch64-linux-gnu", "-O2", "-static"), ("qemu-aarch64-static",)),
-        ("armhf, gcc -O2", ("arm-linux-gnueabihf-g++", "-O2", "-static"), ("qemu-arm-static",)),
-        (
-            "armhf, gcc -O3 -mfpu=neon",
-            ("arm-linux-gnueabihf-g++", "-O3", "-mfpu=neon", "-static"),
-            ("qemu-arm-static",),
-        ),
-        ("riscv64, gcc -O2", ("riscv64-linux-gnu-g++", "-O2", "-static"), ("qemu-riscv64-static",)),
-        ("s390x, gcc -O2, big-endian", ("s390x-linux-gnu-g++", "-O2", "-static"), ("qemu-s390x-static",)),
+    i686, arm = "i686-linux-gnu-g++", "arm-linux-gnueabihf-g++"
+    aarch64, clang64 = "aarch64-linux-gnu-g++", ("clang++", "--target=aarch64-linux-gnu")
+    a53, a76 = (("qemu-aarch64-static", "-cpu", cpu) for cpu in ARM_CPUS)
+    cross: list[tuple[str, tuple[str, ...], tuple[str, ...], str]] = [
+        ("i686, gcc -O2", (i686, "-O2"), ("qemu-i386-static",), "portable"),
+        ("i686, gcc -O3 -mfpmath=387", (i686, "-O3", "-mfpmath=387"), ("qemu-i386-static",), "portable"),
+        ("i686, clang -O2", ("clang++", "--target=i686-linux-gnu", "-O2"), ("qemu-i386-static",), "portable"),
+        ("aarch64 cortex-a53, gcc -O3", (aarch64, "-O3"), a53, "portable"),
+        ("aarch64 cortex-a53, gcc -O3, neon", (aarch64, "-O3"), a53, "neon"),
+        ("aarch64 cortex-a76, gcc -O3", (aarch64, "-O3"), a76, "portable"),
+        ("aarch64 cortex-a76, gcc -O3, neon-dot", (aarch64, "-O3"), a76, "neon-dot"),
+        ("aarch64, clang -O2", (*clang64, "-O2"), a53[:1], "portable"),
+        ("aarch64, clang -O2, neon", (*clang64, "-O2"), a53[:1], "neon"),
+        ("armhf, gcc -O2", (arm, "-O2"), ("qemu-arm-static",), "portable"),
+        ("armhf, gcc -O3 -mfpu=neon", (arm, "-O3", "-mfpu=neon"), ("qemu-arm-static",), "portable"),
+        ("armhf, gcc -O3 -mfpu=neon, neon", (arm, "-O3", "-mfpu=neon"), ("qemu-arm-static",), "neon"),
+        ("riscv64, gcc -O2", ("riscv64-linux-gnu-g++", "-O2"), ("qemu-riscv64-static",), "portable"),
+        ("s390x, gcc -O2, big-endian", ("s390x-linux-gnu-g++", "-O2"), ("qemu-s390x-static",), "portable"),
     ]
-    for name, command, emulator in cross:
-        yield Cell(name, _by_tool(builder, command, emulator))
+    for name, command, emulator, kernels in cross:
+        yield Cell(name, _by_tool(builder, (*command, "-static"), emulator, kernels))
     for tile in (4, 16):
         yield Cell(f"native networks, tiles of {tile} cells", _by_native_networks(tile))
     for kernels in LITERT_KERNELS:

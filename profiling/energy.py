@@ -53,7 +53,8 @@ class Meter(Protocol):
         """The counters now."""
 
     def close(self) -> None:
-        """End whatever runs in the background."""
+        """End what runs in the background: nothing, in most."""
+        return
 
 
 # --- formats
@@ -146,7 +147,7 @@ def parse_perfetto(trace: bytes) -> list[Reading]:
 
 
 @dataclass
-class OdpmMeter:
+class OdpmMeter(Meter):
     """Energy of all rails of all ODPMs of a Pixel."""
 
     device: Device
@@ -163,9 +164,6 @@ class OdpmMeter:
             seconds = max(seconds, part.seconds)
         return Reading(seconds, rails)
 
-    def close(self) -> None:
-        """Nothing runs."""
-
 
 PERFETTO_FILE = "/data/misc/perfetto-traces/pocketlic"
 PERFETTO_CONFIG = (
@@ -175,7 +173,7 @@ PERFETTO_CONFIG = (
 
 
 @dataclass
-class PerfettoMeter:
+class PerfettoMeter(Meter):
     """Power rails through a phone's own `perfetto`: each reading is the end of a trace of 0.4 s."""
 
     device: Device
@@ -191,12 +189,9 @@ class PerfettoMeter:
             self.device.pull(PERFETTO_FILE, local)
             return parse_perfetto(local.read_bytes())[-1]
 
-    def close(self) -> None:
-        """Nothing runs."""
-
 
 @dataclass
-class RaplMeter:
+class RaplMeter(Meter):
     """Energy of the processor packages of this machine, in microjoules that start again at a maximum."""
 
     device: Device
@@ -217,11 +212,8 @@ class RaplMeter:
             rails[path.rpartition("/")[2]] = value + self._wraps.get(path, 0.0)
         return Reading(time.monotonic(), rails)
 
-    def close(self) -> None:
-        """Nothing runs."""
 
-
-class BatteryMeter:
+class BatteryMeter(Meter):
     """Current times voltage of a phone's battery, sampled in the background every 0.1 s or as adb allows."""
 
     name = "battery"
@@ -264,7 +256,7 @@ class BatteryMeter:
 
 
 @dataclass
-class BatteryStatsMeter:
+class BatteryStatsMeter(Meter):
     """The battery's charge counter times its voltage; steps of 1 mAh need minutes of work to mean anything."""
 
     device: Device
@@ -278,9 +270,6 @@ class BatteryStatsMeter:
     def read(self) -> Reading:
         mah = parse_batterystats(self.device.run("dumpsys batterystats --checkin").out)
         return Reading(time.monotonic(), {"battery": 3.6 * mah * self.volts})
-
-    def close(self) -> None:
-        """Nothing runs."""
 
 
 def _battery_stats(device: Device) -> Meter | None:

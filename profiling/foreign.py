@@ -20,6 +20,8 @@ _MLPERF = {
 def read_benchmark_model(text: str) -> dict[str, Any]:
     """Fields of benchmark_result.proto from the text that `benchmark_model` prints: latency_metrics and others.
 
+    `operators`, a list of operator and avg_ms, is there when the text has a profile of them.
+
     ValueError when the summary line is missing.
     """
     summary = re.search(
@@ -50,7 +52,25 @@ def read_benchmark_model(text: str) -> dict[str, Any]:
     if footprint:
         memory["init_footprint_kb"] = round(1024 * float(footprint[1]))
         memory["overall_footprint_kb"] = round(1024 * float(footprint[2]))
-    return {"latency_metrics": latency, "memory_metrics": memory, "misc_metrics": misc}
+    result: dict[str, Any] = {"latency_metrics": latency, "memory_metrics": memory, "misc_metrics": misc}
+    operators = _operators(text)
+    return result | ({"operators": operators} if operators else {})
+
+
+def _operators(text: str) -> list[dict[str, Any]]:
+    """Type and mean time of each operator: the last table "Run Order", which --enable_op_profiling adds."""
+    columns: list[str] = []
+    rows: list[dict[str, Any]] = []
+    for line in text.rpartition(" Run Order =")[2].splitlines():
+        cells = [cell.strip() for cell in line.strip().split("\t")]
+        if "[node type]" in cells:
+            columns = cells
+        elif columns and len(cells) >= len(columns) - 1:
+            named = dict(zip(columns, cells, strict=False))
+            rows.append({"operator": named["[node type]"], "avg_ms": float(named["[avg ms]"])})
+        elif rows:
+            break
+    return rows
 
 
 def read_mlperf(text: str) -> dict[str, Any]:

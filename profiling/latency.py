@@ -1,12 +1,14 @@
 """Where the time of an encode and a decode goes, stage by stage, on this machine.
 
-    encode   load; symbols with analysis, hyper_analysis, hyper_synthesis, context -> entropy_encoding
-    decode   container -> entropy_decoding -> symbols with hyper_synthesis, context, synthesis
+    encode   load; pre_processing -> analysis -> quantization, which needs hyper_analysis, hyper_synthesis and context
+             -> entropy_encoding
+    decode   entropy_decoding -> dequantization, which needs hyper_synthesis and context -> synthesis
+             -> post_processing
 
-A stage's time excludes the stages inside it, so the stages of a run add up to its total. `load` is timed by
-itself and is not part of the total: reading and decoding the picture's file. `symbols` is the codec's own
-arithmetic around and between the networks, from padded pixels to symbols and from symbols to cropped pixels;
-`entropy_encoding` and `entropy_decoding` include the prediction of rows.
+A stage's time excludes the stages inside it, so the stages of a run add up to its total; `other` is the rest. `load` is
+timed by itself and is not part of the total: reading and decoding the picture's file. Pre-processing pads and
+post-processing crops; entropy coding includes the container and the prediction of rows; `quantization` and
+`dequantization` are the arithmetic between the networks.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..codec import format as plic
-from ..codec.codec import Codec, Executor, Symbols
+from ..codec.codec import Executor, Symbols
+from ..codec.fast import FastCodec
 from ..quantization.integer import Int8, IntegerModel, IntegerNetwork
 
 T = TypeVar("T")
@@ -69,7 +72,7 @@ class Stopwatch:
         return ms
 
 
-class TimedCodec(Codec):
+class TimedCodec(FastCodec):
     """The codec with a stopwatch on its parts and on each network."""
 
     def __init__(self, model: IntegerModel, run: Executor, watch: Stopwatch) -> None:
@@ -80,47 +83,53 @@ class TimedCodec(Codec):
         super().__init__(model, timed)
         self.watch = watch
 
+    def pad(self, rgb: NDArray[np.uint8]) -> Int8:
+        with self.watch.stage("pre_processing"):
+            return super().pad(rgb)
+
     def analyse(self, rgb: NDArray[np.uint8], quality: int) -> Symbols:
-        with self.watch.stage("symbols"):
+        with self.watch.stage("quantization"):
             return super().analyse(rgb, quality)
 
-    def read_symbols(self, file: plic.PlicFile) -> Symbols:
+    def write_symbols(self, symbols: Symbols, header: plic.Header, icc: bytes = b"", exif: bytes = b"") -> bytes:
+        with self.watch.stage("entropy_encoding"):
+            return super().write_symbols(symbols, header, icc, exif)
+
+    def read(self, data: bytes, max_pixels: int = plic.DEFAULT_MAX_PIXELS) -> tuple[Symbols, plic.Header]:
         with self.watch.stage("entropy_decoding"):
-            return super().read_symbols(file)
+            return super().read(data, max_pixels)
 
     def synthesise(self, symbols: Symbols, header: plic.Header) -> NDArray[np.uint8]:
-        with self.watch.stage("symbols"):
+        with self.watch.stage("dequantization"):
             return super().synthesise(symbols, header)
 
-    def encode_timed(self, pixels: NDArray[np.uint8], quality: float) -> bytes:
-        """`encode`, whose remainder is the entropy coder."""
-        with self.watch.stage("entropy_encoding"):
-            return self.encode(pixels, quality)
-
-    def decode_timed(self, data: bytes) -> NDArray[np.uint8]:
-        """`decode`, whose remainder is reading the container."""
-        with self.watch.stage("container"):
-            return self.decode(data)
+    def crop(self, values: Int8, header: plic.Header) -> NDArray[np.uint8]:
+        with self.watch.stage("post_processing"):
+            return super().crop(values, header)
 
 
 def repeat(action: Callable[[], T], watch: Stopwatch, runs: int) -> tuple[T, dict[str, Any]]:
     """Run `action` once cold, then warm up, then `runs` times; returns its last result and the latency.
 
-    The latency has `first_inference_ms`, `average_warm_up_ms`, `total` and `stages`, see `statistics`.
+    The latency has `first_inference_ms`, `average_warm_up_ms`, `total`, `stages` and `processor`, see `statistics`.
+    The last is processor time of all threads, the others are the wall's.
     """
-    totals: list[float] = []
+    processor: list[float] = []
     stages: list[dict[str, float]] = []
     watch.take()
     for _ in range(1 + WARMUPS + runs):
-        start = time.perf_counter()
-        result = action()
-        totals.append(1e3 * (time.perf_counter() - start))
+        used = time.process_time()
+        with watch.stage("other"):
+            result = action()
+        processor.append(1e3 * (time.process_time() - used))
         stages.append(watch.take())
+    totals = [sum(stage.values()) for stage in stages]
     names = dict.fromkeys(name for stage in stages for name in stage)
     warm = stages[1 + WARMUPS :]
     return result, {
         "first_inference_ms": round(totals[0], 4),
         "average_warm_up_ms": round(sum(totals[1 : 1 + WARMUPS]) / WARMUPS, 4),
         "total": statistics(totals[1 + WARMUPS :]),
+        "processor": statistics(processor[1 + WARMUPS :]),
         "stages": {name: statistics([stage.get(name, 0.0) for stage in warm]) for name in names},
     }

@@ -82,11 +82,8 @@ def vif_p(a: Plane, b: Plane) -> float:
         window = _gaussian(size, size / 5)
         if size < 17:
             a, b = _valid(a, window)[::2, ::2], _valid(b, window)[::2, ::2]
-        variance_a, variance_b, covariance = _moments(a, b, window)[2:]
-        gain = covariance / (variance_a + tiny)
-        rest = variance_b - gain * covariance
+        variance_a, variance_b, gain, rest = _channel(a, b, window, tiny)
         flat_a, flat_b = variance_a < tiny, variance_b < tiny
-        gain[flat_a | flat_b] = 0
         rest[flat_a] = variance_b[flat_a]
         rest[flat_b] = 0
         variance_a = np.where(flat_a, 0, variance_a)
@@ -374,6 +371,15 @@ def _laplacian_pyramid(plane: Plane, levels: int) -> list[Plane]:
         bands.append(plane - _mirrored(wide, taps)[: plane.shape[0], : plane.shape[1]])
         plane = low
     return [*bands, plane]
+
+
+def _channel(a: Plane, b: Plane, window: Plane, tiny: float) -> tuple[Plane, Plane, Plane, Plane]:
+    """Variances of a and b in windows, and what makes b of a: b = gain * a + noise, with the noise's variance."""
+    variance_a, variance_b, covariance = _moments(a, b, window)[2:]
+    gain = covariance / (variance_a + tiny)
+    rest = variance_b - gain * covariance
+    gain[(variance_a < tiny) | (variance_b < tiny)] = 0
+    return variance_a, variance_b, gain, rest
 
 
 def _information_content(a: Plane, b: Plane, parent: Plane | None) -> Plane:

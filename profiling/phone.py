@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from ..codec import format as plic
-from ..codec.codec import Codec
 from ..codec.errors import PlicError
-from ..codec.image import read_picture
+from ..codec.fast import FastCodec
+from ..codec.image import Picture, read_picture, write_picture
 from ..export.bundle import MODEL, Bundle
 from ..export.litert import LiteRTExecutor
 from .devices import Device, DeviceError, Output, quoted
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 APP = "org.pocketlic.demo"
 APP_RESULT = f"/sdcard/Android/data/{APP}/files/benchmark.json"
 APP_WAIT_S = 600.0
+COUNTER = ("simpleperf", "stat", "-e", "instructions:u")
 SOURCES = Path(__file__).resolve().parents[1] / "codec" / "native"
 CROSS_COMPILERS = {"arm64-v8a": "aarch64-linux-gnu-g++", "armeabi-v7a": "arm-linux-gnueabihf-g++", "x86_64": "g++"}
 
@@ -74,14 +74,15 @@ def build_plic(abi: str, folder: Path) -> Path:
 
 
 def profile(
-    device: Device, bundle: Bundle, pictures: Sequence[Subject], protocol: Protocol, tools: Tools, console: Console
+    device: Device, bundle: Bundle, pictures: Sequence[Subject], protocol: Protocol, console: Console
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Runs of each picture on a phone, and what else was measured there. DeviceError when the phone is lost."""
+    tools = protocol.tools
     with tempfile.TemporaryDirectory() as work:
         abi = device.properties().get("abi", "arm64-v8a")
         program = tools.plic or build_plic(abi, Path(work))
         native = _Native(device, program, bundle.folder / MODEL)
-        runs = [_decode(device, native, bundle, subject, protocol, Path(work), console) for subject in pictures]
+        runs = [_measure(device, native, bundle, subject, protocol, Path(work), console) for subject in pictures]
         extra: dict[str, Any] = {"networks": _networks(device, bundle, protocol, tools.benchmark_model)}
         if tools.vectors is not None:
             extra["vectors"] = _vectors(device, native, bundle, tools.vectors)
@@ -90,6 +91,10 @@ def profile(
             extra["app"] = app
     device.run(f"rm -rf {device.folder}")
     return runs, extra
+
+
+class NotCounted(Exception):
+    """Why a phone does not count instructions."""
 
 
 class _Native:
@@ -108,13 +113,24 @@ class _Native:
             raise DeviceError(f"{self.device.name}: {line.split()[0].rpartition('/')[2]} failed: {reason}")
         return done
 
+    def instructions(self, command: str, *arguments: str) -> int:
+        """Instructions of one run of the program. NotCounted where the phone does not count them."""
+        line = quoted(*COUNTER, f"{self.device.folder}/plic", command, f"{self.device.folder}/model", *arguments)
+        done = self.device.run(line)
+        text = done.out + done.err
+        found = re.search(r"^\s*([\d,]+)\s+instructions:u", text, re.MULTILINE)
+        if done.code or found is None:
+            last = (text.strip() or f"exit code {done.code}").splitlines()[-1]
+            raise NotCounted(f"simpleperf does not count here: {last}")
+        return int(found[1].replace(",", ""))
+
     def __call__(self, command: str, *arguments: str) -> str:
         folder = self.device.folder
         line = quoted(f"{folder}/plic", command, f"{folder}/model", *arguments)
         return self._run(line).out
 
 
-def _decode(
+def _measure(
     device: Device,
     native: _Native,
     bundle: Bundle,
@@ -123,57 +139,51 @@ def _decode(
     work: Path,
     console: Console,
 ) -> dict[str, Any]:
-    from .profiler import describe
+    """The native core on one picture: encoded and decoded on the phone, and compared with the same on this machine."""
+    from .profiler import describe, stage
 
     console.print(f"{device.name}: {subject.name}")
     pixels = read_picture(subject.path).pixels
-    codec = Codec(bundle.model, LiteRTExecutor.from_model(bundle.model))
+    codec = FastCodec(bundle.model, LiteRTExecutor.from_model(bundle.model))
     data = codec.encode(pixels, protocol.quality)
     decoded = codec.decode(data)
-    local, remote = work / "picture.plic", f"{device.folder}/picture.plic"
-    local.write_bytes(data)
-    device.push(local, remote)
+    picture, file, made = (f"{device.folder}/{name}" for name in ("picture.ppm", "picture.plic", "made.plic"))
+    (work / "file").write_bytes(data)
+    write_picture(work / "picture.ppm", Picture(pixels))
+    device.push(work / "file", file)
+    device.push(work / "picture.ppm", picture)
 
-    count = 1 + WARMUPS + protocol.runs
-
-    def bench() -> str:
-        return native("bench", remote, str(count))
-
-    meter, reason = find_meter(device)
-    if meter is None:
-        text, energy = bench(), unavailable(reason)
-    else:
-        try:
-            text, energy = measure(meter, bench, count, pixels.shape[0] * pixels.shape[1])
-        finally:
-            meter.close()
-    samples = [tuple(map(float, line.split())) for line in text.splitlines() if re.fullmatch(r"[\d.]+ [\d.]+", line)]
-    if len(samples) != count:
-        raise DeviceError(f"{device.name}: plic bench printed {len(samples)} of {count} runs")
-    totals = [total for _, total in samples]
-    warm = samples[1 + WARMUPS :]
-    answer = native("hash", remote).split()
-    reference = [codec.read_symbols(plic.read(data)).sha256(), hashlib.sha256(decoded.tobytes()).hexdigest()]
+    count, quality = 1 + WARMUPS + protocol.runs, f"{protocol.quality:g}"
+    megapixels = pixels.shape[0] * pixels.shape[1]
+    encoding, encode_energy = _timed(
+        device, lambda: native("bench-encode", picture, quality, str(count)), 1, count, megapixels
+    )
+    decoding, decode_energy = _timed(device, lambda: native("bench", file, str(count)), 2, count, megapixels)
+    native("encode", picture, quality, made)
+    device.pull(made, work / "made")
+    symbols, hashed, memory = native("hash", file).split()[:3]
+    expected = codec.read(data)[0].sha256(), hashlib.sha256(decoded.tobytes()).hexdigest()
     stages = [
-        {"stage": name, "sha256": got, "reference": expected, "equal": got == expected}
-        for name, got, expected in zip(("symbols", "pixels"), answer, reference, strict=False)
+        stage("file", (work / "made").read_bytes(), data),
+        {"stage": "symbols", "sha256": symbols, "reference": expected[0], "equal": symbols == expected[0]},
+        {"stage": "pixels", "sha256": hashed, "reference": expected[1], "equal": hashed == expected[1]},
     ]
     result = {
         **describe(subject.name, pixels, data, decoded),
         "runtime": "native core",
         "latency_metrics": {
-            "decode": {
-                "first_inference_ms": totals[0],
-                "average_warm_up_ms": round(float(np.mean(totals[1 : 1 + WARMUPS])), 4),
-                "total": statistics([total for _, total in warm]),
-                "stages": {
-                    "entropy_decoding": statistics([symbols for symbols, _ in warm]),
-                    "networks": statistics([max(total - symbols, 0.0) for symbols, total in warm]),
+            "encode": _latency([total for (total,) in encoding], {"everything": [total for (total,) in encoding]}),
+            "decode": _latency(
+                [total for _, total in decoding],
+                {
+                    "entropy_decoding": [symbols for symbols, _ in decoding],
+                    "networks": [max(total - symbols, 0.0) for symbols, total in decoding],
                 },
-            }
+            ),
         },
-        "memory_metrics": {"decoder_mem_mb": round(int(answer[2]) / 1e6, 3)},
-        "energy": {"decode": energy},
+        "instructions": _instructions(native, picture, quality, file),
+        "memory_metrics": {"decoder_mem_mb": round(int(memory) / 1e6, 3)},
+        "energy": {"encode": encode_energy, "decode": decode_energy},
         "determinism": {
             "available": True,
             "equal": all(s["equal"] for s in stages),
@@ -183,9 +193,50 @@ def _decode(
             "psnr_to_reference_db": None,
         },
     }
-    if not stages[1]["equal"]:
-        result["determinism"] |= _difference(device, native, remote, decoded, work)
+    if not stages[2]["equal"]:
+        result["determinism"] |= _difference(device, native, file, decoded, work)
     return result
+
+
+def _timed(
+    device: Device, bench: Callable[[], str], columns: int, count: int, pixels: int
+) -> tuple[list[tuple[float, ...]], dict[str, Any]]:
+    """Milliseconds that `bench` prints, one line of so many columns for each of `count` runs; and its energy."""
+    meter, reason = find_meter(device)
+    if meter is None:
+        text, energy = bench(), unavailable(reason)
+    else:
+        try:
+            text, energy = measure(meter, bench, count, pixels)
+        finally:
+            meter.close()
+    line = " ".join([r"[\d.]+"] * columns)
+    samples = [tuple(map(float, found.split())) for found in text.splitlines() if re.fullmatch(line, found)]
+    if len(samples) != count:
+        raise DeviceError(f"{device.name}: plic bench printed {len(samples)} of {count} runs")
+    return samples, energy
+
+
+def _latency(totals: list[float], stages: dict[str, list[float]]) -> dict[str, Any]:
+    warm = 1 + WARMUPS
+    return {
+        "first_inference_ms": totals[0],
+        "average_warm_up_ms": round(float(np.mean(totals[1:warm])), 4),
+        "total": statistics(totals[warm:]),
+        "stages": {name: statistics(samples[warm:]) for name, samples in stages.items()},
+    }
+
+
+def _instructions(native: _Native, picture: str, quality: str, file: str) -> dict[str, Any]:
+    """Instructions that encoding and decoding execute, without loading the model, by Android's simpleperf."""
+    try:
+        idle = native.instructions("bench", file, "0")
+        decode = native.instructions("decode", file, "/dev/null") - idle
+        idle = native.instructions("bench-encode", picture, quality, "0")
+        encode = native.instructions("encode", picture, quality, "/dev/null") - idle
+    except NotCounted as error:
+        return unavailable(str(error))
+    return {"available": True, "source": "simpleperf stat -e instructions:u", "encode": encode, "decode": decode}
 
 
 def _difference(
@@ -223,7 +274,7 @@ def _networks(device: Device, bundle: Bundle, protocol: Protocol, program: Path 
         device.push(bundle.folder / f"{name}.tflite", f"{device.folder}/{name}.tflite")
         done = device.run(
             quoted(tool, f"--graph={device.folder}/{name}.tflite", f"--num_threads={protocol.threads}",
-                   f"--num_runs={protocol.runs}", f"--warmup_runs={WARMUPS}")
+                   f"--num_runs={protocol.runs}", f"--warmup_runs={WARMUPS}", "--enable_op_profiling=true")
         )  # fmt: skip
         try:
             results[name] = read_benchmark_model(done.out + done.err)

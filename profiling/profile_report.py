@@ -14,7 +14,10 @@ from typing import Any
 
 from ..codec.errors import PlicError
 
-COLOURS = ("#1f6f8b", "#e07a5f", "#81b29a", "#f2cc8f", "#6d597a", "#b56576", "#355070", "#99a88c", "#d4a373")
+COLOURS = (
+    "#1f6f8b", "#e07a5f", "#81b29a", "#f2cc8f", "#6d597a", "#b56576", "#355070",
+    "#99a88c", "#d4a373", "#7fb3d5", "#9c2a2a", "#4f772d", "#c9ada7", "#222222",
+)  # fmt: skip
 Report = dict[str, Any]
 
 
@@ -80,6 +83,19 @@ def energy_text(energy: dict[str, Any]) -> str:
     )
 
 
+def processor_text(latency: dict[str, Any]) -> str:
+    """Median milliseconds of processor time, if that was measured."""
+    return f"{latency['processor']['median_ms']:.2f}" if "processor" in latency else "not measured"
+
+
+def instructions_text(run: dict[str, Any], side: str) -> str:
+    """Instructions of a side, and by pixel; or why they were not counted."""
+    counted = run.get("instructions", {"available": False, "reason": "not counted"})
+    if not counted["available"]:
+        return f"not available: {counted['reason']}"
+    return f"{counted[side] / 1e6:.2f} million, {counted[side] / run['width'] / run['height']:.0f} a pixel"
+
+
 def determinism_text(determinism: dict[str, Any]) -> str:
     """Whether results equalled the reference, and where not."""
     if not determinism["available"]:
@@ -103,10 +119,50 @@ def vectors_text(vectors: dict[str, Any]) -> str:
     )
 
 
-def timed(report: Report) -> Iterator[tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]]:
-    """(device, run, side, latency) of everything that was timed."""
+NETWORK_HEAD = ("network", "source", "operator", "ms")
+
+
+def network_rows(device: dict[str, Any]) -> list[list[str]]:
+    """Under `NETWORK_HEAD`: times that a runtime's own profiler gave of networks and their operators."""
+    tool, profiler = (device.get("networks", {}).get(key, {}) for key in ("benchmark_model", "operators"))
+    rows = []
+    for name, network in tool.items() if tool.get("available") else ():
+        if name != "available":
+            rows.append([name, "benchmark_model", "all", f"{network['latency_metrics']['avg_ms']:.3f}"])
+            rows += [["", "", op["operator"], f"{op['avg_ms']:.3f}"] for op in network.get("operators", ())]
+    for name, operators in profiler["times"].items() if profiler.get("available") else ():
+        for op in operators:
+            rows.append([name, profiler["source"], op["operator"], f"{op['median_ms']:.3f}"])
+    if device["emulated"]:
+        rows = [[*row[:3], "emulated"] for row in rows if row[2] == "all"]
+    return rows
+
+
+def conditions_text(device: dict[str, Any]) -> str:
+    """Clock rates and temperatures before and after, as far as the device tells; empty when it tells nothing."""
+
+    def range_of(values: list[float], scale: float, unit: str) -> str:
+        low, high = f"{min(values) * scale:.4g}", f"{max(values) * scale:.4g}"
+        return (low if low == high else f"{low} to {high}") + f" {unit}"
+
+    texts = []
+    for moment, found in device["conditions"].items():
+        parts = []
+        if found["cpu_khz"]:
+            parts.append(range_of(list(found["cpu_khz"].values()), 1e-6, "GHz"))
+        if found["temperature_c"]:
+            parts.append(range_of(list(found["temperature_c"].values()), 1, "°C"))
+        if found.get("load_1min") is not None:
+            parts.append(f"load {found['load_1min']:g}")
+        if parts:
+            texts.append(f"{moment}: {', '.join(parts)}")
+    return "; ".join(texts)
+
+
+def sides(report: Report, emulated: bool) -> Iterator[tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]]:
+    """(device, run, side, latency) of everything that was timed on devices that are emulated, or are not."""
     for device in report["devices"]:
-        for run in device["runs"]:
+        for run in device["runs"] if device["emulated"] == emulated else ():
             for side, latency in run["latency_metrics"].items():
                 yield device, run, side, latency
 
@@ -125,26 +181,10 @@ def markdown(report: Report) -> str:
     for device in report["devices"]:
         about = ", ".join(f"{key} {value}" for key, value in device["properties"].items())
         lines += [f"## {device['name']}{' (emulated)' if device['emulated'] else ''}", "", about, ""]
+        if conditions := conditions_text(device):
+            lines += [conditions, ""]
         lines += [f"- **{flag}**" for flag in device["flags"]] + ([""] if device["flags"] else [])
-        lines += [
-            "| picture | side | median ms | p90 | p99 | sd | min | max | first | ms/MP | energy |",
-            "|" + "---|" * 11,
-        ]
-        for run in device["runs"]:
-            for side, latency in run["latency_metrics"].items():
-                total = latency["total"]
-                cells = [f"{total[k]:.2f}" for k in ("median_ms", "p90_ms", "p99_ms", "stddev_ms", "min_ms", "max_ms")]
-                per = total["median_ms"] / (run["width"] * run["height"] / 1e6)
-                cells += [f"{latency['first_inference_ms']:.2f}", f"{per:.2f}"]
-                cells.append(energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"})))
-                lines.append(f"| {run['image']} | {side} | " + " | ".join(cells) + " |")
-        lines += ["", "| picture | side | stage | median ms | part |", "|---|---|---|---|---|"]
-        for run in device["runs"]:
-            for side, latency in run["latency_metrics"].items():
-                whole = sum(s["median_ms"] for s in latency["stages"].values()) or 1.0
-                for name, stage in latency["stages"].items():
-                    part = f"{stage['median_ms']:.2f} | {stage['median_ms'] / whole:.0%}"
-                    lines.append(f"| {run['image']} | {side} | {name} | {part} |")
+        lines += _instruction_lines(device) if device["emulated"] else _time_lines(device)
         lines += ["", "| picture | bpp | PSNR dB | memory | determinism |", "|---|---|---|---|---|"]
         for run in device["runs"]:
             memory = ", ".join(f"{k} {v}" for k, v in run.get("memory_metrics", {}).items()) or "not measured"
@@ -154,8 +194,43 @@ def markdown(report: Report) -> str:
             )
         if "vectors" in device:
             lines += ["", vectors_text(device["vectors"])]
+        if rows := network_rows(device):
+            lines += ["", "| " + " | ".join(NETWORK_HEAD) + " |", "|" + "---|" * len(NETWORK_HEAD)]
+            lines += ["| " + " | ".join(row) + " |" for row in rows]
         lines.append("")
     return "\n".join(lines) + "\n"
+
+
+def _instruction_lines(device: dict[str, Any]) -> list[str]:
+    lines = ["| picture | side | instructions | energy |", "|---|---|---|---|"]
+    for run in device["runs"]:
+        for side in run["latency_metrics"]:
+            energy = energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"}))
+            lines.append(f"| {run['image']} | {side} | {instructions_text(run, side)} | {energy} |")
+    return lines
+
+
+def _time_lines(device: dict[str, Any]) -> list[str]:
+    lines = [
+        "| picture | side | median ms | p90 | p99 | sd | min | max | first | ms/MP | processor ms | energy |",
+        "|" + "---|" * 12,
+    ]
+    for run in device["runs"]:
+        for side, latency in run["latency_metrics"].items():
+            total = latency["total"]
+            cells = [f"{total[k]:.2f}" for k in ("median_ms", "p90_ms", "p99_ms", "stddev_ms", "min_ms", "max_ms")]
+            per = total["median_ms"] / (run["width"] * run["height"] / 1e6)
+            cells += [f"{latency['first_inference_ms']:.2f}", f"{per:.2f}", processor_text(latency)]
+            cells.append(energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"})))
+            lines.append(f"| {run['image']} | {side} | " + " | ".join(cells) + " |")
+    lines += ["", "| picture | side | stage | median ms | part |", "|---|---|---|---|---|"]
+    for run in device["runs"]:
+        for side, latency in run["latency_metrics"].items():
+            whole = sum(s["median_ms"] for s in latency["stages"].values()) or 1.0
+            for name, stage in latency["stages"].items():
+                part = f"{stage['median_ms']:.2f} | {stage['median_ms'] / whole:.0%}"
+                lines.append(f"| {run['image']} | {side} | {name} | {part} |")
+    return lines
 
 
 def page(reports: Sequence[Report]) -> str:
@@ -174,11 +249,15 @@ def page(reports: Sequence[Report]) -> str:
             about = " · ".join(f"{k} {html.escape(v)}" for k, v in device["properties"].items())
             emulated = " <b class=bad>emulated</b>" if device["emulated"] else ""
             flags = "".join(f"<li class=bad>{html.escape(flag)}</li>" for flag in device["flags"])
-            body.append(f"<h3>{html.escape(device['name'])}{emulated}</h3><p class=facts>{about}</p><ul>{flags}</ul>")
+            body.append(f"<h3>{html.escape(device['name'])}{emulated}</h3><p class=facts>{about}</p>")
+            body.append(f"<p class=facts>{html.escape(conditions_text(device))}</p><ul>{flags}</ul>")
             body.append(_tables(device))
+            if rows := network_rows(device):
+                body.append(_table(NETWORK_HEAD, rows))
             if "vectors" in device:
                 body.append(f"<p>{html.escape(vectors_text(device['vectors']))}</p>")
     plots = {
+        "Instructions": _instruction_plot(reports),
         "Where the time goes": _stage_plot(reports),
         "Latency of every run": _spread_plot(reports),
         "Rate and distortion against time": _rd_plot(reports),
@@ -193,11 +272,15 @@ def _tables(device: dict[str, Any]) -> str:
     latency, outcome, hashes = [], [], []
     for run in device["runs"]:
         for side, times in run["latency_metrics"].items():
+            if device["emulated"]:
+                latency.append([run["image"], side, instructions_text(run, side)])
+                continue
             total = times["total"]
             cells = [run["image"], side]
             cells += [f"{total[k]:.2f}" for k in ("median_ms", "p90_ms", "p99_ms", "stddev_ms", "min_ms", "max_ms")]
             cells += [f"{times['first_inference_ms']:.2f}"]
             cells.append(f"{total['median_ms'] / (run['width'] * run['height'] / 1e6):.2f}")
+            cells.append(processor_text(times))
             latency.append(cells)
         energy = _energy_of(run)
         memory = ", ".join(f"{k} {v}" for k, v in run.get("memory_metrics", {}).items()) or "not measured"
@@ -212,8 +295,11 @@ def _tables(device: dict[str, Any]) -> str:
             f"<tr><td>{html.escape(run['image'])}</td><td>{marks}</td>"
             f"<td>{html.escape(determinism_text(determinism))}</td></tr>"
         )
+    head = ["picture", "side", "median ms", "p90", "p99", "sd", "min", "max", "first", "ms/MP", "processor ms"]
+    if device["emulated"]:
+        head = ["picture", "side", "instructions"]
     return (
-        _table(["picture", "side", "median ms", "p90", "p99", "sd", "min", "max", "first", "ms/MP"], latency)
+        _table(head, latency)
         + _table(["picture", "bpp", "PSNR dB", "memory", "energy"], outcome, "scroll text")
         + "<div class='scroll text'><table><tr><th>picture</th><th>hashes by stage</th>"
         + "<th>against the reference</th></tr>"
@@ -235,11 +321,13 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], style: str = "scr
     return f"<div class='{style}'><table><tr>{top}</tr>{body}</table></div>"
 
 
-def _timed(reports: Sequence[Report]) -> list[tuple[str, dict[str, Any], dict[str, Any], str, dict[str, Any]]]:
-    """(label, device, run, side, latency) of everything that was timed in all reports."""
+def _sides(
+    reports: Sequence[Report], emulated: bool = False
+) -> list[tuple[str, dict[str, Any], dict[str, Any], str, dict[str, Any]]]:
+    """(label, device, run, side, latency), of all reports, as `sides` has them of one."""
     rows = []
     for number, report in enumerate(reports):
-        for device, run, side, latency in timed(report):
+        for device, run, side, latency in sides(report, emulated):
             prefix = f"{number + 1}: " if len(reports) > 1 else ""
             where = f"{device['name']}, " if len(report["devices"]) > 1 or len(reports) > 1 else ""
             rows.append((f"{prefix}{where}{run['image']}, {side}", device, run, side, latency))
@@ -263,7 +351,9 @@ def _svg(figure: Any) -> str:
 
 
 def _stage_plot(reports: Sequence[Report]) -> str:
-    rows = _timed(reports)
+    rows = _sides(reports)
+    if not rows:
+        return ""
     names = list(dict.fromkeys(name for row in rows for name in row[4]["stages"]))
     figure = _figure(1.4 + 0.34 * len(rows))
     axes = figure.add_subplot(xlabel="median milliseconds per megapixel")
@@ -282,8 +372,24 @@ def _stage_plot(reports: Sequence[Report]) -> str:
     return _svg(figure)
 
 
+def _instruction_plot(reports: Sequence[Report]) -> str:
+    rows = [row for row in _sides(reports, emulated=True) if row[2].get("instructions", {}).get("available")]
+    if not rows:
+        return ""
+    figure = _figure(0.9 + 0.34 * len(rows))
+    axes = figure.add_subplot(xlabel="instructions per pixel")
+    for position, (_, _, run, side, _) in enumerate(rows):
+        count = run["instructions"][side] / (run["width"] * run["height"])
+        axes.barh(position, count, color=COLOURS[0 if side == "encode" else 1], height=0.7)
+    axes.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    return _svg(figure)
+
+
 def _spread_plot(reports: Sequence[Report]) -> str:
-    rows = _timed(reports)
+    rows = _sides(reports)
+    if not rows:
+        return ""
     figure = _figure(0.9 + 0.34 * len(rows))
     axes = figure.add_subplot(xlabel="milliseconds (dots: runs; line: median; cross: first, cold)", xscale="log")
     for position, (_, _, _, side, latency) in enumerate(rows):
@@ -299,7 +405,7 @@ def _spread_plot(reports: Sequence[Report]) -> str:
 
 
 def _rd_plot(reports: Sequence[Report]) -> str:
-    rows = [row for row in _timed(reports) if row[2]["psnr_db"] is not None]
+    rows = [row for row in _sides(reports) if row[2]["psnr_db"] is not None]
     if not rows:
         return ""
     figure = _figure(4.2)
@@ -318,7 +424,8 @@ def _rd_plot(reports: Sequence[Report]) -> str:
 
 
 def _energy_plot(reports: Sequence[Report]) -> str:
-    rows = [(label, run, run["energy"].get(side, {})) for label, _, run, side, _ in _timed(reports)]
+    everything = [*_sides(reports), *_sides(reports, emulated=True)]
+    rows = [(label, run, run["energy"].get(side, {})) for label, _, run, side, _ in everything]
     measured = [row for row in rows if row[2].get("available")]
     if not measured:
         reasons = sorted({energy["reason"] for _, _, energy in rows if "reason" in energy})

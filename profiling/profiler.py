@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -46,11 +46,16 @@ MOST_COMPARED = 2_100_000
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is run: quality 0..100, runs after the warm-ups, threads of LiteRT and ONNX Runtime."""
+    """What is run: quality 0..100, runs after the warm-ups, threads of LiteRT and ONNX Runtime, programs for phones.
+
+    allow_hot: measure, and flag, a device that is hot or throttled.
+    """
 
     quality: float = 60.0
     runs: int = 20
     threads: int = 1
+    tools: phone.Tools = field(default_factory=phone.Tools)
+    allow_hot: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,6 @@ def profile(
     bundle: Bundle,
     pictures: Sequence[Subject],
     protocol: Protocol,
-    tools: phone.Tools,
-    allow_hot: bool,
     console: Console,
 ) -> dict[str, Any]:
     """The report of all devices. Raises PlicError when a device is hot, throttled or lost: no half report."""
@@ -102,7 +105,7 @@ def profile(
             "threads": protocol.threads,
             "quality": protocol.quality,
         },
-        "devices": [_device(d, bundle, pictures, protocol, tools, allow_hot, console) for d in devices],
+        "devices": [_device(d, bundle, pictures, protocol, console) for d in devices],
     }
 
 
@@ -111,12 +114,10 @@ def _device(
     bundle: Bundle,
     pictures: Sequence[Subject],
     protocol: Protocol,
-    tools: phone.Tools,
-    allow_hot: bool,
     console: Console,
 ) -> dict[str, Any]:
     before = read_conditions(device)
-    if before["flags"] and not allow_hot:
+    if before["flags"] and not protocol.allow_hot:
         raise PlicError(f"{device.name}: {'; '.join(before['flags'])}: let it cool, or say --allow-hot")
     started = time.perf_counter()
     if isinstance(device, HostDevice):
@@ -124,12 +125,15 @@ def _device(
         extra: dict[str, Any] = {"layer_counts": _layer_counts(bundle), "networks": _operator_times(bundle)}
         affinity = sorted(os.sched_getaffinity(0))
     else:
-        runs, extra = phone.profile(device, bundle, pictures, protocol, tools, console)
+        runs, extra = phone.profile(device, bundle, pictures, protocol, console)
         affinity = []
     after = read_conditions(device)
     flags = [f"before: {flag}" for flag in before["flags"]] + [f"after: {flag}" for flag in after["flags"]]
+    load, processors = before["load_1min"], os.cpu_count() or 1
+    if isinstance(device, HostDevice) and load is not None and load > processors:
+        flags.append(f"busy: a load of {load:g} on {processors} processors before; trust processor times only")
     if device.emulated:
-        flags.append("emulated: times are the emulator's and say nothing of a phone")
+        flags.append("emulated: times are the emulator's and say nothing of a phone; instructions are counted instead")
     return {
         "name": device.name,
         "kind": device.kind,
@@ -173,9 +177,9 @@ def _on_host(device: Device, bundle: Bundle, subject: Subject, protocol: Protoco
 
     try:
         data, encoding = metered(
-            "encode", lambda: repeat(lambda: codec.encode_timed(pixels, protocol.quality), watch, protocol.runs)
+            "encode", lambda: repeat(lambda: codec.encode(pixels, protocol.quality), watch, protocol.runs)
         )
-        decoded, decoding = metered("decode", lambda: repeat(lambda: codec.decode_timed(data), watch, protocol.runs))
+        decoded, decoding = metered("decode", lambda: repeat(lambda: codec.decode(data), watch, protocol.runs))
     finally:
         if meter is not None:
             meter.close()
@@ -189,7 +193,9 @@ def _on_host(device: Device, bundle: Bundle, subject: Subject, protocol: Protoco
         if reset
         else {"not_available": "/proc/self/clear_refs is closed"},
         "energy": energy,
-        "determinism": compare_with_reference(bundle, pixels, protocol.quality, data, decoded),
+        "determinism": compare_with_reference(
+            bundle, pixels, protocol.quality, data, codec.read(data)[0].sha256(), decoded
+        ),
     }
 
 
@@ -215,9 +221,11 @@ def require_size(pixels: NDArray[np.uint8], bundle: Bundle) -> None:
 
 
 def compare_with_reference(
-    bundle: Bundle, pixels: NDArray[np.uint8], quality: float, data: bytes, decoded: NDArray[np.uint8]
+    bundle: Bundle, pixels: NDArray[np.uint8], quality: float, data: bytes, symbols: str, decoded: NDArray[np.uint8]
 ) -> dict[str, Any]:
-    """Every network's output tensors against the NumPy reference on the same inputs, then file and pixels.
+    """Every network's output tensors against the NumPy reference on the same inputs, then file, symbols and pixels.
+
+    symbols: the hash of those that were decoded from `data`, and `decoded` their pixels.
 
     Names the first tensor that differs, with index and both values, and how far the pictures are apart.
     """
@@ -230,9 +238,11 @@ def compare_with_reference(
     checked.decode(file)
     reference = Codec(bundle.model)
     expected_file = reference.encode(pixels, quality)
-    symbols = reference.read_symbols(plic.read(data)).sha256()
+    expected_symbols = reference.read_symbols(plic.read(data)).sha256()
     stages.append(stage("file", data, expected_file))
-    stages.append({"stage": "symbols", "sha256": symbols, "reference": symbols, "equal": True})
+    stages.append(
+        {"stage": "symbols", "sha256": symbols, "reference": expected_symbols, "equal": symbols == expected_symbols}
+    )
     expected = reference.decode(data)
     stages.append(stage("pixels", decoded.tobytes(), expected.tobytes()))
     distance = np.abs(decoded.astype(np.int16) - expected)

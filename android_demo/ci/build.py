@@ -47,8 +47,8 @@ PROGRAMS = ("java", "javac", "aapt2", "zipalign", "apksigner", "keytool")
 # What the Android plugin of libs.versions.toml compiles Kotlin as.
 KOTLIN = "2.2"
 # All that the JNI library takes from the system; bionic has each of them.
-LIBC = ("calloc", "free", "malloc", "memchr", "memcmp", "memcpy", "memmove", "memset", "raise", "snprintf", "strcmp",
-        "strlen", "vsnprintf")  # fmt: skip
+LIBC = ("calloc", "free", "getauxval", "malloc", "memchr", "memcmp", "memcpy", "memmove", "memset", "raise", "snprintf",
+        "strcmp", "strlen", "vsnprintf")  # fmt: skip
 
 
 class BuildError(Exception):

@@ -1,14 +1,18 @@
 """Times the native core beside LiteRT, in turns, on one thread.
 
-    python codec/native/bench.py [--size 512x768] [--runs 20] [--quality 60] [PICTURE]
+    python codec/native/bench.py [--size 512x768] [--runs 20] [--quality 60] [--callgrind] [PICTURE]
 
 Entropy decoding with row prediction, and decoding to pixels: median and 90th percentile of processor and wall
-time, and the ratio of the medians to LiteRT's. Where other work runs on the machine, trust processor time.
+time, and the ratio of the medians to LiteRT's. Where other work runs on the machine, trust processor time, or the
+instructions that --callgrind counts: it needs valgrind, which has no AVX-512, and g++.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +25,7 @@ from pocketlic.codec import format as plic
 from pocketlic.codec.codec import Codec
 from pocketlic.codec.image import read_picture
 from pocketlic.export.litert import LiteRTExecutor
+from pocketlic.profiling.phone import build_plic
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "spices.jpg"
 
@@ -32,6 +37,7 @@ def main() -> None:
     parser.add_argument("--size", default="512x768", help="height x width; the picture is tiled or cut")
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--quality", type=float, default=60)
+    parser.add_argument("--callgrind", action="store_true", help="count instructions too")
     parser.add_argument("--profile", choices=pocketlic.PROFILES, default="cpu")
     arguments = parser.parse_args()
 
@@ -72,10 +78,33 @@ def main() -> None:
     for name, values in times.items():
         ms = 1e3 * np.array(values)
         (cpu, wall), (cpu90, wall90) = np.median(ms, 0), np.percentile(ms, 90, 0)
+        rate = f"   {coded / cpu / 1e3:6.1f} million symbols/s" if name.endswith("symbols") else ""
         print(
             f"{name:30} processor {cpu:8.2f} p90 {cpu90:8.2f}   wall {wall:8.2f} p90 {wall90:8.2f}"
-            f"   {1e6 * cpu / height / width:7.1f} ns/pixel   {cpu / 1e3 / base:6.2f} of LiteRT's networks"
+            f"   {1e6 * cpu / height / width:7.1f} ns/pixel   {cpu / 1e3 / base:6.2f} of LiteRT's networks{rate}"
         )
+    if arguments.callgrind:
+        for name in _native.kernels():
+            if "avx512" not in name:
+                entropy, pixels = (count / height / width for count in instructions(content, data, name))
+                print(f"native {name:23} instructions/pixel: symbols {entropy:.1f}, pixels with symbols {pixels:.1f}")
+
+
+def instructions(model: bytes, data: bytes, kernels: str) -> list[int]:
+    """Of decoding a file to symbols and of decoding it to pixels, by the static tool under callgrind."""
+    counts = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "model").write_bytes(model)
+        (folder / "file").write_bytes(data)
+        tool = build_plic("x86_64", folder)
+        for function in ("plic_decode_symbols", "plic_decode"):
+            callgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+            command = [*callgrind, f"--toggle-collect={function}", str(tool), "--kernels", kernels]
+            command += ["bench", str(folder / "model"), str(folder / "file"), "1"]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            counts.append(int(re.search(r"Collected : (\d+)", done.stderr)[1]))  # type: ignore[index]
+    return counts
 
 
 def networks_alone(codec: Codec, header: plic.Header) -> Callable[[], object]:

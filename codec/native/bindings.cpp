@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
@@ -17,6 +18,7 @@
 #include "crc32c.h"
 #include "plic.h"
 #include "rans.h"
+#include "stages.h"
 
 namespace nb = nanobind;
 namespace rans = pocketlic::rans;
@@ -25,6 +27,9 @@ using namespace nb::literals;
 template <typename T>
 using Array = nb::ndarray<const T, nb::numpy, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Symbols = nb::ndarray<int32_t, nb::numpy, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using Grid = nb::ndarray<const T, nb::numpy, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using Values = nb::ndarray<int32_t, nb::numpy, nb::ndim<3>, nb::c_contig, nb::device::cpu>;  // written to
 template <typename T>
 using Buffer = std::unique_ptr<T, decltype(&std::free)>;
 
@@ -217,9 +222,6 @@ public:
                               details.array({i.latent_height, i.latent_width, facts_.detail_channels}));
     }
 
-    template <typename T>
-    using Grid = nb::ndarray<const T, nb::numpy, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
-
     nb::bytes encode_symbols(Grid<int8_t> z, Grid<int32_t> y, Grid<int32_t> details, uint32_t width, uint32_t height,
                              bool grey, uint32_t quality_hundredths) const {
         plic_info info = {};
@@ -297,7 +299,144 @@ public:
         return result;
     }
 
+    // What stages.h says, for pictures whose latents have the shape of y. Quality is in hundredths.
+
+    nb::object anchor_values(uint32_t quality, Grid<int8_t> means, Grid<int8_t> log2_steps, Grid<int32_t> y) const {
+        const Latents at(quality, y.shape(0), y.shape(1));
+        for (const auto& grid : {means, log2_steps}) at.require(grid, facts_.latent_channels);
+        at.require(y, facts_.latent_channels);
+        require_symbols(y);
+        Owned<int8_t> anchors(y.size());
+        at.call([&](plic_error* error) {
+            return pocketlic::anchor_values(*model_, at.info, {means.data(), log2_steps.data()}, y.data(),
+                                            anchors.data(), error);
+        });
+        return anchors.array({y.shape(0), y.shape(1), y.shape(2)});
+    }
+
+    nb::tuple synthesis_inputs(uint32_t quality, Grid<int8_t> means, Grid<int8_t> log2_steps, Grid<int8_t> context,
+                               Grid<int32_t> y, Grid<int32_t> details) const {
+        const Latents at(quality, y.shape(0), y.shape(1));
+        for (const auto& grid : {means, log2_steps, context}) at.require(grid, facts_.latent_channels);
+        at.require(y, facts_.latent_channels);
+        at.require(details, facts_.detail_channels);
+        require_symbols(y);
+        require_symbols(details);
+        const size_t planes = tensors("synthesis", at.height, at.width)[0].channels;
+        Owned<int8_t> coarse(at.count(planes)), d_hat(details.size());
+        at.call([&](plic_error* error) {
+            return pocketlic::synthesis_inputs(*model_, at.info, {means.data(), log2_steps.data()}, context.data(),
+                                               y.data(), details.data(), coarse.data(), d_hat.data(), error);
+        });
+        return nb::make_tuple(coarse.array({at.height, at.width, planes}),
+                              d_hat.array({at.height, at.width, facts_.detail_channels}));
+    }
+
+    nb::tuple project(uint32_t quality, Grid<int8_t> features, Grid<int8_t> fine) const {
+        const Latents at(quality, features.shape(0), features.shape(1));
+        const std::vector<plic_tensor> made = tensors("analysis", 16 * at.height, 16 * at.width);
+        at.require(features, made[1].channels);
+        if (fine.shape(0) != 2 * at.height || fine.shape(1) != 2 * at.width || fine.shape(2) != made[2].channels)
+            throw nb::value_error("an array is of a wrong shape");
+        const size_t counts[2] = {at.count(facts_.latent_channels), at.count(facts_.detail_channels)};
+        Owned<int32_t> y(counts[0]), details(counts[1]);
+        Owned<int8_t> coarse_y(counts[0]), coarse_d(counts[1]);
+        at.call([&](plic_error* error) {
+            return pocketlic::project(*model_, at.info, features.data(), fine.data(), y.data(), details.data(),
+                                      coarse_y.data(), coarse_d.data(), error);
+        });
+        return nb::make_tuple(y.array({at.height, at.width, facts_.latent_channels}),
+                              details.array({at.height, at.width, facts_.detail_channels}),
+                              coarse_y.array({at.height, at.width, facts_.latent_channels}),
+                              coarse_d.array({at.height, at.width, facts_.detail_channels}));
+    }
+
+    nb::object quantize_anchors(uint32_t quality, Grid<int8_t> z, Grid<int8_t> means, Grid<int8_t> log2_steps,
+                                Values y) const {
+        const Latents at(quality, y.shape(0), y.shape(1));
+        at.require_hyper(z, facts_.hyper_channels);
+        for (const auto& grid : {means, log2_steps}) at.require(grid, facts_.latent_channels);
+        at.require(y, facts_.latent_channels);
+        Owned<int8_t> anchors(y.size());
+        at.call([&](plic_error* error) {
+            return pocketlic::quantize_anchors(*model_, at.info, z.data(), {means.data(), log2_steps.data()}, y.data(),
+                                               anchors.data(), error);
+        });
+        return anchors.array({y.shape(0), y.shape(1), y.shape(2)});
+    }
+
+    void quantize_others(uint32_t quality, Grid<int8_t> z, Grid<int8_t> context, Grid<int8_t> log2_steps, Values y,
+                         Values details) const {
+        const Latents at(quality, y.shape(0), y.shape(1));
+        at.require_hyper(z, facts_.hyper_channels);
+        for (const auto& grid : {context, log2_steps}) at.require(grid, facts_.latent_channels);
+        at.require(y, facts_.latent_channels);
+        at.require(details, facts_.detail_channels);
+        at.call([&](plic_error* error) {
+            return pocketlic::quantize_others(*model_, at.info, z.data(), {context.data(), log2_steps.data()}, y.data(),
+                                              details.data(), error);
+        });
+    }
+
 private:
+    // The grid of latents of a picture, whatever its exact size.
+    struct Latents {
+        Latents(uint32_t quality, size_t h, size_t w) : height(h), width(w) {
+            if (h < 1 || w < 1 || h % 4 != 0 || w % 4 != 0 || h > 4096 || w > 4096)
+                throw nb::value_error("a grid of latents has 4 to 4096 rows and columns, a multiple of 4");
+            info.height = static_cast<uint32_t>(16 * h - 1);
+            info.width = static_cast<uint32_t>(16 * w - 1);
+            info.components = 3;
+            info.quality_hundredths = quality;
+        }
+        size_t count(size_t channels) const { return height * width * channels; }
+        template <typename Array>
+        void require(const Array& grid, size_t channels) const {
+            if (grid.shape(0) != height || grid.shape(1) != width || grid.shape(2) != channels)
+                throw nb::value_error("an array is of a wrong shape");
+        }
+        void require_hyper(const Grid<int8_t>& z, size_t channels) const {
+            if (4 * z.shape(0) != height || 4 * z.shape(1) != width || z.shape(2) != channels)
+                throw nb::value_error("an array is of a wrong shape");
+        }
+        template <typename Function>
+        void call(Function function) const {
+            plic_error error;
+            plic_status status;
+            {
+                nb::gil_scoped_release release;
+                status = function(&error);
+            }
+            check(status, error);
+        }
+        size_t height, width;
+        plic_info info = {};
+    };
+
+    static void require_symbols(const Grid<int32_t>& values) {
+        const int32_t* p = values.data();
+        const size_t n = values.size();
+        int32_t least = 0, most = 0;
+        for (size_t i = 0; i < n; ++i) {
+            least = std::min(least, p[i]);
+            most = std::max(most, p[i]);
+        }
+        if (least < -rans::kMaxSymbol || most > rans::kMaxSymbol)
+            throw nb::value_error(rans::message(rans::Status::bad_symbol));
+    }
+
+    // Inputs, then outputs, of a network.
+    std::vector<plic_tensor> tensors(const char* network, size_t height, size_t width) const {
+        std::vector<plic_tensor> all(16);
+        uint32_t count = 16, inputs = 0;
+        plic_error error;
+        check(plic_network(model_.get(), network, static_cast<uint32_t>(height), static_cast<uint32_t>(width),
+                           all.data(), &count, &inputs, &error),
+              error);
+        all.resize(count);
+        return all;
+    }
+
     plic_info read_info(const nb::bytes& data, const plic_limits& limits) const {
         plic_info info;
         plic_error error;
@@ -386,6 +525,40 @@ NB_MODULE(_native, m) {
         .def("encode_symbols", &NativeDecoder::encode_symbols, "z"_a.noconvert(), "y"_a.noconvert(),
              "details"_a.noconvert(), "width"_a, "height"_a, "grey"_a, "quality_hundredths"_a,
              "The file of symbols as `symbols` gives them. Raises ValueError if they do not fit.")
+        .def("anchor_values", &NativeDecoder::anchor_values, "quality"_a, "means"_a.noconvert(),
+             "log2_steps"_a.noconvert(), "y"_a.noconvert(),
+             "The context's second input: latents of the anchors on the coarse grid, int8 [h, w, latents].\n\n"
+             "quality: in hundredths. means, log2_steps: of the hyper-synthesis. y: symbols, int32. Like the\n"
+             "methods below, it raises ValueError on arrays that do not fit.",
+             nb::sig("def anchor_values(self, quality: int, means: numpy.typing.NDArray[numpy.int8], "
+                     "log2_steps: numpy.typing.NDArray[numpy.int8], y: numpy.typing.NDArray[numpy.int32]) -> "
+                     "numpy.typing.NDArray[numpy.int8]"))
+        .def("synthesis_inputs", &NativeDecoder::synthesis_inputs, "quality"_a, "means"_a.noconvert(),
+             "log2_steps"_a.noconvert(), "context"_a.noconvert(), "y"_a.noconvert(), "details"_a.noconvert(),
+             "The synthesis' inputs, int8 [h, w, planes] and [h, w, details]. context: the context's means.",
+             nb::sig("def synthesis_inputs(self, quality: int, means: numpy.typing.NDArray[numpy.int8], "
+                     "log2_steps: numpy.typing.NDArray[numpy.int8], context: numpy.typing.NDArray[numpy.int8], "
+                     "y: numpy.typing.NDArray[numpy.int32], details: numpy.typing.NDArray[numpy.int32]) -> "
+                     "tuple[numpy.typing.NDArray[numpy.int8], numpy.typing.NDArray[numpy.int8]]"))
+        .def("project", &NativeDecoder::project, "quality"_a, "features"_a.noconvert(), "fine"_a.noconvert(),
+             "Of the analysis' outputs: y int32 [h, w, latents] in 2**-8 of the coarse grid, symbols of the details\n"
+             "int32 [h, w, details], and both on their grids, int8.",
+             nb::sig("def project(self, quality: int, features: numpy.typing.NDArray[numpy.int8], "
+                     "fine: numpy.typing.NDArray[numpy.int8]) -> tuple[numpy.typing.NDArray[numpy.int32], "
+                     "numpy.typing.NDArray[numpy.int32], numpy.typing.NDArray[numpy.int8], "
+                     "numpy.typing.NDArray[numpy.int8]]"))
+        .def("quantize_anchors", &NativeDecoder::quantize_anchors, "quality"_a, "z"_a.noconvert(),
+             "means"_a.noconvert(), "log2_steps"_a.noconvert(), "y"_a.noconvert(),
+             "Makes the anchors in y of `project` symbols, in place; what `anchor_values` says of them.",
+             nb::sig("def quantize_anchors(self, quality: int, z: numpy.typing.NDArray[numpy.int8], "
+                     "means: numpy.typing.NDArray[numpy.int8], log2_steps: numpy.typing.NDArray[numpy.int8], "
+                     "y: numpy.typing.NDArray[numpy.int32]) -> numpy.typing.NDArray[numpy.int8]"))
+        .def("quantize_others", &NativeDecoder::quantize_others, "quality"_a, "z"_a.noconvert(),
+             "context"_a.noconvert(), "log2_steps"_a.noconvert(), "y"_a.noconvert(), "details"_a.noconvert(),
+             "Makes the others symbols, in place, and symbols of details that are not coded 0.",
+             nb::sig("def quantize_others(self, quality: int, z: numpy.typing.NDArray[numpy.int8], "
+                     "context: numpy.typing.NDArray[numpy.int8], log2_steps: numpy.typing.NDArray[numpy.int8], "
+                     "y: numpy.typing.NDArray[numpy.int32], details: numpy.typing.NDArray[numpy.int32]) -> None"))
         .def("hash", &NativeDecoder::hash, "data"_a, "max_pixels"_a = pixels, "max_memory"_a = memory,
              "SHA-256 of the symbols (SPEC.md, section 7), SHA-256 of the pixels, and the most bytes it took.",
              nb::sig("def hash(self, data: bytes, max_pixels: int = ..., max_memory: int = ...) -> "

@@ -11,6 +11,7 @@
 #include "crc32c.h"
 #include "model.h"
 #include "sha256.h"
+#include "stages.h"
 
 namespace pocketlic {
 namespace {
@@ -106,6 +107,23 @@ bool run_parts(const plic_model& model, NetworkIndex index, Workspace& workspace
     return true;
 }
 
+// Calls f(i) for each value that is not 0: few are.
+template <typename T, typename Function>
+void for_nonzero(const T* values, size_t n, Function f) {
+    constexpr size_t kRun = 8;
+    for (size_t i = 0; i < n; i += kRun) {
+        const size_t end = std::min(i + kRun, n);
+        T any = 0;
+        if (end == i + kRun)
+            for (size_t k = 0; k < kRun; ++k) any = static_cast<T>(any | values[i + k]);
+        else
+            any = 1;
+        if (any == 0) continue;
+        for (size_t k = i; k < end; ++k)
+            if (values[k] != 0) f(k);
+    }
+}
+
 // Elements of a picture's symbols.
 struct Counts {
     uint64_t z, y, details;
@@ -154,7 +172,6 @@ public:
         const auto latents = static_cast<uint64_t>(model_.latents), details = static_cast<uint64_t>(model_.details);
         const uint64_t widest = std::max(latents, details);
         if (!z_.allocate(memory, count(zh_, zw_, model_.hypers)) || !row_base_.allocate(memory, kCells * widest) ||
-            !fixed_.allocate(memory, widest) ||
             !row_acc_.allocate(memory, kCells * widest * kRowCells) ||
             !magnitude_acc_.allocate(memory, details * kRowLatents) ||
             !magnitudes_.allocate(memory, latents * kRowLatents) ||
@@ -223,9 +240,10 @@ public:
 
     // Table rows of a band of y, [row][column][channel], from z.
     plic_status y_rows(int32_t band, Buffer<uint8_t>& rows) {
-        if (!rows.reserve(memory, band_count(0, model_.latents))) return no_memory(error_, memory);
-        predict(band, model_.y_rows, 0, model_.latents, rows.data(),
-                [](const int64_t* fixed, size_t) { return fixed; });
+        // Room for those of details too, which often take their place.
+        if (!rows.reserve(memory, band_count(0, std::max(model_.latents, model_.details))))
+            return no_memory(error_, memory);
+        predict(band, model_.y_rows, 0, model_.latents, rows.data(), [](size_t) { return nullptr; });
         return PLIC_OK;
     }
 
@@ -236,23 +254,22 @@ public:
         if (!rows.reserve(memory, band_count(0, model_.details))) return no_memory(error_, memory);
         size_t known = 0, end = 0;  // the latents whose sums are in magnitude_acc_
         const auto all = static_cast<size_t>(count(band_rows(band), lw_, 1));
-        predict(band, model_.detail_rows, model_.latents, model_.details, rows.data(),
-                [&](int64_t* fixed, size_t latent) {
-                    if (latent < known || latent >= end) {
-                        known = latent;
-                        end = std::min(latent + kRowLatents, all);
-                        const T* symbol = y + known * latents;
-                        for (size_t i = 0; i < (end - known) * latents; ++i) {
-                            const T magnitude = static_cast<T>(symbol[i] < 0 ? -symbol[i] : symbol[i]);
-                            magnitudes_[i] = model_.magnitudes[std::min<T>(magnitude, 127)];
-                        }
-                        model_.kernels.accumulate(model_.magnitude_rows, magnitudes_.data(), end - known,
-                                                  magnitude_acc_.data(), scratch_.data());
-                    }
-                    const int32_t* acc = magnitude_acc_.data() + (latent - known) * n;
-                    for (size_t c = 0; c < n; ++c) fixed[c] += int64_t{acc[c]} * model_.magnitude_scale[c];
-                    return fixed;
-                });
+        predict(band, model_.detail_rows, model_.latents, model_.details, rows.data(), [&](size_t latent) {
+            if (latent < known || latent >= end) {
+                known = latent;
+                end = std::min(latent + kRowLatents, all);
+                const T* symbol = y + known * latents;
+                const int8_t* table = model_.magnitudes;
+                int8_t* to = magnitudes_.data();
+                const size_t all_channels = (end - known) * latents;
+                for (size_t i = 0; i < all_channels; ++i)
+                    to[i] = static_cast<int8_t>(std::min<T>(static_cast<T>(symbol[i] < 0 ? -symbol[i] : symbol[i]), 127));
+                for (size_t i = 0; i < all_channels; ++i) to[i] = table[to[i]];
+                model_.kernels.accumulate(model_.magnitude_rows, to, end - known, magnitude_acc_.data(),
+                                          scratch_.data());
+            }
+            return magnitude_acc_.data() + (latent - known) * n;
+        });
         return PLIC_OK;
     }
 
@@ -304,6 +321,7 @@ public:
 
 private:
     friend class Encoder;
+    friend struct Whole;
     struct Band {
         int32_t number = -1;
         Buffer<int16_t> y, details;
@@ -341,16 +359,18 @@ private:
 
     rans::Reader stream(int32_t band) const { return {data_ + file.bands[band].offset, file.bands[band].size}; }
 
-    // Rows of a band of one kind of symbol. more(fixed, i) may change those of the i-th latent, in 2^-16 rows.
+    // Rows of a band of one kind of symbol. more(i): accumulators of the i-th latent that are added with
+    // magnitude_scale, or null.
     template <typename More>
     void predict(int32_t band, const RowPredictor& predictor, int32_t first, int32_t channels, uint8_t* rows,
                  More more) {
-        const auto last = static_cast<int64_t>(model_.tables.row_count()) - 1;
+        const auto last = static_cast<int32_t>(model_.tables.row_count()) - 1;
         const auto depth = static_cast<size_t>(channels);
         const int32_t height = band_rows(band);
-        for (size_t i = 0; i < kCells * depth; ++i)
-            row_base_[i] = predictor.bias[i] +
-                           model_.row_knots.at(quality_, first + static_cast<int32_t>(i % depth)) + (1 << 15);
+        for (size_t c = 0; c < depth; ++c) {
+            const int64_t knot = model_.row_knots.at(quality_, first + static_cast<int32_t>(c)) + (1 << 15);
+            for (size_t i = c; i < kCells * depth; i += depth) row_base_[i] = predictor.bias[i] + knot;
+        }
         for (int32_t y = 0; y < height; y += kLatentsPerHyper) {
             const int32_t zy = (band * static_cast<int32_t>(kBandRows) + y) / kLatentsPerHyper;
             for (int32_t x = 0; x < zw_; x += kRowCells) {
@@ -364,13 +384,13 @@ private:
                         const int32_t of_cell = dy * kLatentsPerHyper + column % kLatentsPerHyper;
                         const auto part = static_cast<size_t>(of_cell) * depth;
                         const size_t to = index(y + dy, x * kLatentsPerHyper + column, lw_, channels);
-                        const int32_t* acc = row_acc_.data() + static_cast<size_t>(cell) * kCells * depth + part;
-                        const int32_t* scale = predictor.scale + part;
-                        const int64_t* base = row_base_.data() + part;
-                        for (size_t c = 0; c < depth; ++c) fixed_[c] = int64_t{acc[c]} * scale[c] + base[c];
-                        const int64_t* fixed = more(fixed_.data(), to / depth);
-                        for (size_t c = 0; c < depth; ++c)
-                            rows[to + c] = static_cast<uint8_t>(std::clamp<int64_t>(fixed[c] >> 16, 0, last));
+                        const int32_t* added = more(to / depth);
+                        const Term terms[2] = {
+                            {row_acc_.data() + static_cast<size_t>(cell) * kCells * depth + part,
+                             predictor.scale + part},
+                            {added, model_.magnitude_scale}};
+                        model_.kernels.rows(terms, added != nullptr ? 2 : 1, row_base_.data() + part, depth, last,
+                                            rows + to);
                     }
                 }
             }
@@ -452,12 +472,51 @@ private:
                 const bool first_half = is_anchor(y, x, false);
                 const size_t begin = first_half ? 0 : half, end = first_half ? half : channels;
                 std::memset(anchor, 0, channels);
-                for (size_t c = begin; c < end; ++c) {
+                // Without a symbol, the mean itself.
+                std::memcpy(anchor + begin, mean + begin, end - begin);
+                for_nonzero(symbol + begin, end - begin, [&](size_t i) {
+                    const size_t c = begin + i;
                     const uint8_t bits = model_.fine_bits[c];
-                    int32_t y_hat = mean[c] * (1 << bits);
-                    if (symbol[c] != 0) y_hat += symbol[c] * step(log2_step[c], c);
+                    const int32_t y_hat = mean[c] * (1 << bits) + symbol[c] * step(log2_step[c], c);
                     anchor[c] = static_cast<int8_t>(coarse(y_hat, bits));
-                }
+                });
+            }
+        }
+    }
+
+    // The synthesis' inputs. means: the context's; symbols(y, x), details(y, x): those of a latent.
+    template <typename Symbols, typename Details>
+    void latent_values(const Region& region, const View* made, const View& means, Symbols symbols, Details details,
+                       const View* parts) const {
+        const auto channels = static_cast<size_t>(model_.latents);
+        for (int32_t y = region.y0; y < region.y1; ++y) {
+            for (int32_t x = region.x0; x < region.x1; ++x) {
+                const auto* symbol = symbols(y, x);
+                const int8_t* log2_step = made[2].at(y, x);
+                int8_t *plane = parts[0].at(y, x), *fine = plane + channels;
+                // One half of the channels are anchors here. Without a symbol, the mean itself.
+                const size_t half = channels / 2;
+                const bool first_half = is_anchor(y, x, false);
+                std::memcpy(plane, (first_half ? made[1] : means).at(y, x), half);
+                std::memcpy(plane + half, (first_half ? means : made[1]).at(y, x) + half, channels - half);
+                std::memset(fine, 0, static_cast<size_t>(model_.wide_count));
+                for_nonzero(symbol, channels, [&](size_t c) {
+                    const uint8_t bits = model_.fine_bits[c];
+                    const int32_t y_hat = plane[c] * (1 << bits) + symbol[c] * step(log2_step[c], c);
+                    const int32_t value = coarse(y_hat, bits);
+                    plane[c] = static_cast<int8_t>(value);
+                    if (bits > 0) {
+                        const auto rank = std::lower_bound(model_.wide, model_.wide + model_.wide_count, c) - model_.wide;
+                        fine[rank] = static_cast<int8_t>(std::clamp(y_hat - 4 * value, -128, 127));
+                    }
+                });
+                const auto* detail = details(y, x);
+                int8_t* d_hat = parts[1].at(y, x);
+                const auto n = static_cast<size_t>(model_.details);
+                std::memset(d_hat, 0, n);
+                for_nonzero(detail, n, [&](size_t c) {
+                    d_hat[c] = static_cast<int8_t>(std::clamp(detail[c] * step(0, channels + c), -128, 127));
+                });
             }
         }
     }
@@ -468,7 +527,6 @@ private:
         const Network& context = model_.networks[kContext];
         const Network& hyper = model_.networks[kHyperSynthesis];
         const int32_t latents = model_.latents;
-        const auto channels = static_cast<size_t>(latents);
         const Region pixels = tile.scaled(kLatent, 1);
 
         // What the tile needs: planes in `around`; for those, features and anchors in `wide`.
@@ -501,30 +559,9 @@ private:
         if (!run_parts(model_, kContext, workspace_, lh_, lw_, inputs, around, &means))
             return no_memory(error_, memory);
 
-        for (int32_t y = around.y0; y < around.y1; ++y) {
-            for (int32_t x = around.x0; x < around.x1; ++x) {
-                const int16_t* symbol = symbols(y, x);
-                const int8_t* mean[2] = {made[1].at(y, x), means.at(y, x)};
-                const int8_t* log2_step = made[2].at(y, x);
-                int8_t* plane = parts[0].at(y, x);
-                int32_t next = 0;
-                for (size_t c = 0; c < channels; ++c) {
-                    const uint8_t bits = model_.fine_bits[c];
-                    const bool anchor = is_anchor(y, x, c >= channels / 2);
-                    int32_t y_hat = mean[anchor ? 0 : 1][c] * (1 << bits);
-                    if (symbol[c] != 0) y_hat += symbol[c] * step(log2_step[c], c);
-                    const int32_t value = coarse(y_hat, bits);
-                    plane[c] = static_cast<int8_t>(value);
-                    if (bits > 0)
-                        plane[latents + next++] = static_cast<int8_t>(std::clamp(y_hat - 4 * value, -128, 127));
-                }
-                const int16_t* detail = details(y, x);
-                int8_t* d_hat = parts[1].at(y, x);
-                for (size_t c = 0; c < static_cast<size_t>(model_.details); ++c)
-                    d_hat[c] = static_cast<int8_t>(
-                        detail[c] == 0 ? 0 : std::clamp(detail[c] * step(0, channels + c), -128, 127));
-            }
-        }
+        latent_values(
+            around, made, means, [this](int32_t y, int32_t x) { return symbols(y, x); },
+            [this](int32_t y, int32_t x) { return details(y, x); }, parts);
         return synthesise(tile, parts, from, to, target, stride);
     }
 
@@ -564,7 +601,6 @@ private:
     rans::Reader behind_z_;
     Buffer<int8_t> z_;
     Buffer<int64_t> row_base_;   // what is added to the scaled accumulators
-    Buffer<int64_t> fixed_;      // of the symbols at one latent
     Buffer<int32_t> step_base_;  // what quality says about each channel's step
     Buffer<int32_t> row_acc_, magnitude_acc_;
     Buffer<int8_t> magnitudes_;
@@ -587,7 +623,8 @@ public:
 
     plic_status encode(plic_row_source* source, void* user) {
         const Counts counts = coder_.counts();
-        if (!y_.allocate(memory_, counts.y) || !details_.allocate(memory_, counts.details))
+        if (!y_.allocate(memory_, counts.y) || !details_.allocate(memory_, counts.details) ||
+            !wide_.allocate(memory_, Decoder::count(coder_.lh_, coder_.lw_, model_.wide_count)))
             return no_memory(error_, memory_);
         plic_status status = grids(source, user, counts);
         if (status == PLIC_OK) status = quantize(true);
@@ -596,11 +633,18 @@ public:
         return status;
     }
 
-    plic_symbols symbols() {
+    // As plic_symbols, but smaller.
+    struct Symbols {
+        const int8_t* z;
+        const int16_t *y, *details;
+        size_t z_count, y_count, details_count;
+    };
+    Symbols symbols() {
         return {coder_.z(), y_.data(), details_.data(), coder_.z_count(), y_.size(), details_.size()};
     }
 
 private:
+    friend struct Whole;
     // Pictures' rows as the analysis takes them: padded, three components, int8.
     struct Window {
         Buffer<int8_t> rows;
@@ -686,6 +730,7 @@ private:
     // distance / step, rounded half up, where the distance is in 2^-8 of the step's unit.
     static int32_t divide(int64_t distance, int64_t step) {
         const int64_t n = 2 * distance + (step << 8), d = step << 9;
+        if (n >= 0 && n < d) return 0;  // as most are, and division is slow
         return static_cast<int32_t>(n >= 0 ? n / d : -((-n + d - 1) / d));
     }
 
@@ -699,7 +744,12 @@ private:
         const auto latents = static_cast<size_t>(model_.latents), quarter = static_cast<size_t>(model_.details) / 4;
         if (!project(0, model_.to_latents, made[0], wanted[0], [&](int32_t y, int32_t x, size_t c, int64_t value) {
                 const size_t at = Decoder::index(y, x, coder_.lw_, model_.latents) + c;
-                y_[at] = static_cast<int32_t>(std::clamp<int64_t>(value, INT32_MIN, INT32_MAX));
+                y_[at] = static_cast<int16_t>(std::clamp<int64_t>(value, INT16_MIN, INT16_MAX));
+                if (model_.fine_bits[c] > 0) {
+                    const uint16_t* end = model_.wide + model_.wide_count;
+                    const auto nth = std::lower_bound(model_.wide, end, static_cast<uint16_t>(c)) - model_.wide;
+                    wide_values(y, x)[nth] = static_cast<int32_t>(std::clamp<int64_t>(value, INT32_MIN, INT32_MAX));
+                }
                 grid[0].data[at] = coarse(value);
             }))
             return false;
@@ -707,7 +757,7 @@ private:
             const size_t channel = static_cast<size_t>(y % 2 * 2 + x % 2) * quarter + c;
             const size_t at = Decoder::index(y / 2, x / 2, coder_.lw_, model_.details) + channel;
             const int64_t bounded = std::clamp<int64_t>(value, -(128 << 8), (128 << 8) - 1);
-            details_[at] = divide(bounded, coder_.step(0, latents + channel));
+            details_[at] = static_cast<int16_t>(divide(bounded, coder_.step(0, latents + channel)));
             grid[1].data[at] = coarse(value);
         });
     }
@@ -780,49 +830,148 @@ private:
             if (!run_parts(model_, kContext, coder_.workspace_, coder_.lh_, coder_.lw_, inputs, tile, &means))
                 return false;
         }
-        const auto channels = static_cast<size_t>(model_.latents);
-        for (int32_t y = tile.y0; y < tile.y1; ++y) {
-            for (int32_t x = tile.x0; x < tile.x1; ++x) {
-                const int8_t* mean = anchors ? made[1].at(y, x) : means.at(y, x);
-                const int8_t* log2_step = made[2].at(y, x);
-                const uint8_t* row = rows + Decoder::index(y - top, x, coder_.lw_, model_.latents);
-                int32_t* value = latent(y, x);
-                for (size_t c = 0; c < channels; ++c) {
-                    if (is_anchor(y, x, c >= channels / 2) != anchors) continue;
-                    const uint8_t bits = model_.fine_bits[c];
-                    // y is in 2^-8 of the coarse grid: bring it to the channel's own.
-                    const int64_t bound = int64_t{128} << (8 + bits), scale = 1 << bits;
-                    const int64_t distance = std::clamp(value[c] * scale, -bound, bound - 1) - mean[c] * scale * 256;
-                    value[c] = row[c] < model_.tables.skip() ? 0 : divide(distance, coder_.step(log2_step[c], c));
-                }
-            }
-        }
+        quantize_values(
+            tile, anchors, anchors ? made[1] : means, made[2], top, rows,
+            [this](int32_t y, int32_t x) { return latent(y, x); },
+            [this](int32_t y, int32_t x) { return wide_values(y, x); });
         return true;
     }
 
-    plic_status skip_details() {
+    // values(y, x): the latents at one place, in 2^-8 of the coarse grid, that become symbols; wide(y, x): those of the
+    // wide channels, or null if they are among the others.
+    template <typename Values, typename Wide>
+    void quantize_values(const Region& region, bool anchors, const View& means, const View& log2_steps, int32_t top,
+                         const uint8_t* rows, Values values, Wide wide) const {
+        const auto channels = static_cast<size_t>(model_.latents);
+        for (int32_t y = region.y0; y < region.y1; ++y) {
+            for (int32_t x = region.x0; x < region.x1; ++x) {
+                const int8_t *mean = means.at(y, x), *log2_step = log2_steps.at(y, x);
+                const uint8_t* row = rows + Decoder::index(y - top, x, coder_.lw_, model_.latents);
+                auto* value = values(y, x);
+                const int32_t* next = wide(y, x);
+                for (size_t c = 0; c < channels; ++c) {
+                    const uint8_t bits = model_.fine_bits[c];
+                    const int64_t coarse_value = bits > 0 && next != nullptr ? *next++ : value[c];
+                    if (is_anchor(y, x, c >= channels / 2) != anchors) continue;
+                    // y is in 2^-8 of the coarse grid: bring it to the channel's own.
+                    const int64_t bound = int64_t{128} << (8 + bits), scale = 1 << bits;
+                    const int64_t distance =
+                        std::clamp(coarse_value * scale, -bound, bound - 1) - mean[c] * scale * 256;
+                    const bool skipped = row[c] < model_.tables.skip();
+                    value[c] = static_cast<std::decay_t<decltype(*value)>>(
+                        skipped ? 0 : divide(distance, coder_.step(log2_step[c], c)));
+                }
+            }
+        }
+    }
+
+    plic_status skip_details() { return skip_details(y_.data(), details_.data()); }
+
+    template <typename T>
+    plic_status skip_details(const T* y, T* details) {
         Buffer<uint8_t> rows;
-        int32_t* details = details_.data();
         for (int32_t band = 0; band < static_cast<int32_t>(coder_.file.info.bands); ++band) {
-            const plic_status status =
-                coder_.detail_rows(band, latent(band * static_cast<int32_t>(kBandRows), 0), rows);
+            const plic_status status = coder_.detail_rows(band, y, rows);
             if (status != PLIC_OK) return status;
             const size_t n = coder_.band_count(band, model_.details);
             for (size_t i = 0; i < n; ++i)
                 if (rows[i] < model_.tables.skip()) details[i] = 0;
+            y += coder_.band_count(band, model_.latents);
             details += n;
         }
         return PLIC_OK;
     }
 
-    int32_t* latent(int32_t y, int32_t x) { return y_.data() + Decoder::index(y, x, coder_.lw_, model_.latents); }
+    int16_t* latent(int32_t y, int32_t x) { return y_.data() + Decoder::index(y, x, coder_.lw_, model_.latents); }
+    int32_t* wide_values(int32_t y, int32_t x) {
+        return wide_.data() + Decoder::index(y, x, coder_.lw_, model_.wide_count);
+    }
 
     const plic_model& model_;
     Decoder& coder_;
     Memory& memory_;
     plic_error* error_;
-    Buffer<int32_t> y_, details_, acc_;
+    Buffer<int16_t> y_, details_;  // symbols, and before that y, as far as it fits, in 2^-8 of its coarse grid
+    Buffer<int32_t> wide_;         // y of the wide channels, which are finer and need more
+    Buffer<int32_t> acc_;
     Buffer<uint8_t> scratch_;
+};
+
+// A picture whose networks a caller runs: what stages.h offers, in terms of the classes above.
+struct Whole {
+    const plic_model& model;
+    plic_error* error;
+    Decoder decoder;
+    Encoder encoder;
+
+    Whole(const plic_model& m, plic_error* e)
+        : model(m), error(e), decoder(m, UINT64_MAX, e), encoder(m, decoder, e) {}
+
+    Region all() const { return {0, 0, decoder.lh_, decoder.lw_}; }
+    // Some of them are only read.
+    View grid(const int8_t* data, int32_t channels) const { return {const_cast<int8_t*>(data), all(), channels}; }
+
+    void anchor_values(const Hyper& hyper, const int32_t* y, int8_t* anchors) const {
+        const View made[3] = {{}, grid(hyper.means, model.latents), grid(hyper.log2_steps, model.latents)};
+        decoder.anchor_values(all(), made, [&](int32_t i, int32_t j) { return y + index(i, j, model.latents); },
+                              grid(anchors, model.latents));
+    }
+
+    void synthesis_inputs(const Hyper& hyper, const int8_t* context, const int32_t* y, const int32_t* details,
+                          int8_t* planes, int8_t* d_hat) const {
+        const View made[3] = {{}, grid(hyper.means, model.latents), grid(hyper.log2_steps, model.latents)};
+        const View parts[2] = {grid(planes, model.latents + model.wide_count), grid(d_hat, model.details)};
+        decoder.latent_values(
+            all(), made, grid(context, model.latents),
+            [&](int32_t i, int32_t j) { return y + index(i, j, model.latents); },
+            [&](int32_t i, int32_t j) { return details + index(i, j, model.details); }, parts);
+    }
+
+    bool project(const int8_t* features, const int8_t* fine, int32_t* y, int32_t* details, int8_t* coarse_y,
+                 int8_t* coarse_d) {
+        const Network& analysis = model.networks[kAnalysis];
+        const auto channels = [&](uint32_t o) { return analysis.tensors[analysis.outputs[o]].spec.channels; };
+        const Region halves = all().scaled(2, 1);
+        const View from[2] = {grid(features, channels(0)), {const_cast<int8_t*>(fine), halves, channels(1)}};
+        const auto latents = static_cast<size_t>(model.latents), quarter = static_cast<size_t>(model.details) / 4;
+        return encoder.project(0, model.to_latents, from[0], all(),
+                               [&](int32_t i, int32_t j, size_t c, int64_t value) {
+                                   const size_t at = index(i, j, model.latents) + c;
+                                   y[at] = static_cast<int32_t>(std::clamp<int64_t>(value, INT32_MIN, INT32_MAX));
+                                   coarse_y[at] = Encoder::coarse(value);
+                               }) &&
+               encoder.project(1, model.to_details, from[1], halves,
+                               [&](int32_t i, int32_t j, size_t c, int64_t value) {
+                                   const size_t channel = static_cast<size_t>(i % 2 * 2 + j % 2) * quarter + c;
+                                   const size_t at = index(i / 2, j / 2, model.details) + channel;
+                                   const int64_t bounded = std::clamp<int64_t>(value, -(128 << 8), (128 << 8) - 1);
+                                   details[at] = Encoder::divide(bounded, decoder.step(0, latents + channel));
+                                   coarse_d[at] = Encoder::coarse(value);
+                               });
+    }
+
+    plic_status quantize(bool anchors, const int8_t* z, const Hyper& hyper, int32_t* y) {
+        std::memcpy(decoder.z(), z, decoder.z_count());
+        Buffer<uint8_t> rows;
+        for (int32_t band = 0; band < static_cast<int32_t>(decoder.file.info.bands); ++band) {
+            const plic_status status = decoder.y_rows(band, rows);
+            if (status != PLIC_OK) return status;
+            const int32_t top = band * static_cast<int32_t>(kBandRows);
+            encoder.quantize_values({top, 0, top + decoder.band_rows(band), decoder.lw_}, anchors,
+                                    grid(hyper.means, model.latents), grid(hyper.log2_steps, model.latents), top,
+                                    rows.data(),
+                                    [&](int32_t i, int32_t j) { return y + index(i, j, model.latents); },
+                                    [](int32_t, int32_t) { return static_cast<const int32_t*>(nullptr); });
+        }
+        return PLIC_OK;
+    }
+
+    plic_status skip_details(const int32_t* y, int32_t* details) { return encoder.skip_details(y, details); }
+
+private:
+    size_t index(int32_t y, int32_t x, int32_t channels) const {
+        return Decoder::index(y, x, decoder.lw_, channels);
+    }
 };
 
 uint64_t max_pixels(const plic_limits* limits) {
@@ -836,6 +985,35 @@ uint64_t max_memory(const plic_limits* limits) {
 }  // namespace pocketlic
 
 using namespace pocketlic;
+
+plic_status plic_allocate_symbols(const plic_model* model, const plic_info* info, plic_symbols* symbols,
+                                  plic_error* error) {
+    if (model == nullptr || info == nullptr || symbols == nullptr)
+        return fail(error, PLIC_ERROR_ARGUMENT, "no model, no file, or nowhere to put symbols");
+    const uint64_t cells = uint64_t{info->hyper_height} * info->hyper_width;
+    const uint64_t latents = uint64_t{info->latent_height} * info->latent_width;
+    const uint64_t counts[3] = {cells * static_cast<uint64_t>(model->hypers),
+                                latents * static_cast<uint64_t>(model->latents),
+                                latents * static_cast<uint64_t>(model->details)};
+    *symbols = {nullptr, nullptr, nullptr, static_cast<size_t>(counts[0]), static_cast<size_t>(counts[1]),
+                static_cast<size_t>(counts[2])};
+    if (std::max({counts[0], counts[1], counts[2]}) <= SIZE_MAX / sizeof(int32_t)) {
+        symbols->z = static_cast<int8_t*>(std::malloc(symbols->z_count));
+        symbols->y = static_cast<int32_t*>(std::malloc(symbols->y_count * sizeof(int32_t)));
+        symbols->details = static_cast<int32_t*>(std::malloc(symbols->details_count * sizeof(int32_t)));
+    }
+    if (symbols->z != nullptr && symbols->y != nullptr && symbols->details != nullptr) return PLIC_OK;
+    plic_free_symbols(symbols);
+    return fail(error, PLIC_ERROR_MEMORY, "out of memory");
+}
+
+void plic_free_symbols(plic_symbols* symbols) {
+    std::free(symbols->z);
+    std::free(symbols->y);
+    std::free(symbols->details);
+    symbols->z = nullptr;
+    symbols->y = symbols->details = nullptr;
+}
 
 plic_status plic_decode_symbols(const plic_model* model, const uint8_t* data, size_t size, const plic_limits* limits,
                                 const plic_symbols* symbols, plic_error* error) {
@@ -1014,13 +1192,10 @@ static plic_status prepare(const plic_model& model, const plic_info& info, const
     return coder.prepare();
 }
 
-plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, const plic_limits* limits,
-                                const plic_symbols* symbols, uint8_t** file, size_t* file_size, plic_error* error) {
-    if (model == nullptr || info == nullptr || symbols == nullptr || symbols->z == nullptr ||
-        symbols->y == nullptr || symbols->details == nullptr || file == nullptr || file_size == nullptr)
-        return fail(error, PLIC_ERROR_ARGUMENT, "no model, no symbols, or nowhere to put the file");
-    *file = nullptr;
-    *file_size = 0;
+// Symbols: plic_symbols, or with smaller elements.
+template <typename Symbols>
+static plic_status encode_symbols(const plic_model* model, const plic_info* info, const plic_limits* limits,
+                                  const Symbols* symbols, uint8_t** file, size_t* file_size, plic_error* error) {
     Decoder coder(*model, max_memory(limits), error);
     plic_status status = prepare(*model, *info, limits, coder, error);
     if (status != PLIC_OK) return status;
@@ -1039,7 +1214,7 @@ plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, 
     Buffer<int16_t> z;
     status = coder.hyper_rows(z_rows);
     if (status == PLIC_OK) status = coder.z_differences(z);
-    const int32_t *y = symbols->y, *details = symbols->details;
+    const auto *y = symbols->y, *details = symbols->details;
     for (int32_t band = 0; band < static_cast<int32_t>(to.bands) && status == PLIC_OK; ++band) {
         // z, in the first band; y; details.
         const size_t n[3] = {band == 0 ? symbols->z_count : 0, coder.band_count(band, model->latents),
@@ -1076,6 +1251,16 @@ plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, 
     return PLIC_OK;
 }
 
+plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, const plic_limits* limits,
+                                const plic_symbols* symbols, uint8_t** file, size_t* file_size, plic_error* error) {
+    if (model == nullptr || info == nullptr || symbols == nullptr || symbols->z == nullptr ||
+        symbols->y == nullptr || symbols->details == nullptr || file == nullptr || file_size == nullptr)
+        return fail(error, PLIC_ERROR_ARGUMENT, "no model, no symbols, or nowhere to put the file");
+    *file = nullptr;
+    *file_size = 0;
+    return encode_symbols(model, info, limits, symbols, file, file_size, error);
+}
+
 void plic_release(uint8_t* file) { std::free(file); }
 
 plic_status plic_encode(const plic_model* model, const plic_info* info, const plic_limits* limits,
@@ -1090,9 +1275,9 @@ plic_status plic_encode(const plic_model* model, const plic_info* info, const pl
     Encoder encoder(*model, coder, error);
     status = encoder.encode(source, user);
     if (status != PLIC_OK) return status;
-    const plic_symbols symbols = encoder.symbols();
+    const Encoder::Symbols symbols = encoder.symbols();
     const plic_limits left = {max_pixels(limits), max_memory(limits) - coder.memory.used()};
-    return plic_encode_symbols(model, info, &left, &symbols, file, file_size, error);
+    return encode_symbols(model, info, &left, &symbols, file, file_size, error);
 }
 
 static const Network* find_network(const plic_model* model, const char* name) {
@@ -1182,3 +1367,52 @@ plic_status plic_run(const plic_model* model, const char* name, uint32_t height,
     }
     return PLIC_OK;
 }
+
+namespace pocketlic {
+
+static constexpr plic_limits kNoLimits = {UINT64_MAX, UINT64_MAX};
+
+plic_status anchor_values(const plic_model& model, const plic_info& info, const Hyper& hyper, const int32_t* y,
+                          int8_t* anchors, plic_error* error) {
+    Whole whole(model, error);
+    const plic_status status = prepare(model, info, &kNoLimits, whole.decoder, error);
+    if (status == PLIC_OK) whole.anchor_values(hyper, y, anchors);
+    return status;
+}
+
+plic_status synthesis_inputs(const plic_model& model, const plic_info& info, const Hyper& hyper,
+                             const int8_t* context, const int32_t* y, const int32_t* details, int8_t* planes,
+                             int8_t* d_hat, plic_error* error) {
+    Whole whole(model, error);
+    const plic_status status = prepare(model, info, &kNoLimits, whole.decoder, error);
+    if (status == PLIC_OK) whole.synthesis_inputs(hyper, context, y, details, planes, d_hat);
+    return status;
+}
+
+plic_status project(const plic_model& model, const plic_info& info, const int8_t* features, const int8_t* fine,
+                    int32_t* y, int32_t* details, int8_t* coarse_y, int8_t* coarse_d, plic_error* error) {
+    Whole whole(model, error);
+    const plic_status status = prepare(model, info, &kNoLimits, whole.decoder, error);
+    if (status != PLIC_OK) return status;
+    return whole.project(features, fine, y, details, coarse_y, coarse_d) ? PLIC_OK
+                                                                         : no_memory(error, whole.decoder.memory);
+}
+
+plic_status quantize_anchors(const plic_model& model, const plic_info& info, const int8_t* z, const Hyper& hyper,
+                             int32_t* y, int8_t* anchors, plic_error* error) {
+    Whole whole(model, error);
+    plic_status status = prepare(model, info, &kNoLimits, whole.decoder, error);
+    if (status == PLIC_OK) status = whole.quantize(true, z, hyper, y);
+    if (status == PLIC_OK) whole.anchor_values(hyper, y, anchors);
+    return status;
+}
+
+plic_status quantize_others(const plic_model& model, const plic_info& info, const int8_t* z, const Hyper& context,
+                            int32_t* y, int32_t* details, plic_error* error) {
+    Whole whole(model, error);
+    plic_status status = prepare(model, info, &kNoLimits, whole.decoder, error);
+    if (status == PLIC_OK) status = whole.quantize(false, z, context, y);
+    return status == PLIC_OK ? whole.skip_details(y, details) : status;
+}
+
+}  // namespace pocketlic

@@ -1,4 +1,4 @@
-#include "kernels_x86.h"
+#include "kernels_simd.h"
 
 #include <algorithm>
 #include <cstring>
@@ -13,8 +13,6 @@ namespace {
 #define POCKETLIC_INLINE inline
 #endif
 
-constexpr int32_t padded(int32_t channels) { return (channels + kBlock - 1) / kBlock * kBlock; }
-
 // >> of a negative number rounds down: C++20 says so and no compiler has ever done otherwise.
 POCKETLIC_INLINE int8_t requantize(int32_t acc, int32_t shift, int32_t zero, int32_t low) {
     const int32_t y = ((acc + (1 << (shift - 1))) >> shift) + zero;
@@ -27,23 +25,7 @@ bool always() { return true; }
 
 // Weights int16 [block][input][16].
 bool pack_portable(Arena& arena, const int8_t* weight, const int32_t* bias, int32_t zero_in, Pointwise& to) {
-    const int32_t outputs = padded(to.outputs);
-    auto* w = arena.make<int16_t>(static_cast<uint64_t>(outputs) * static_cast<uint64_t>(to.inputs));
-    auto* b = arena.make<int32_t>(static_cast<uint64_t>(outputs));
-    if (w == nullptr || b == nullptr) return false;
-    for (int32_t o = 0; o < to.outputs; ++o) {
-        int32_t sum = 0;
-        for (int32_t i = 0; i < to.inputs; ++i) {
-            const int8_t v = weight[static_cast<size_t>(o) * static_cast<size_t>(to.inputs) + static_cast<size_t>(i)];
-            sum += v;
-            w[(static_cast<size_t>(o / kBlock) * static_cast<size_t>(to.inputs) + static_cast<size_t>(i)) * kBlock +
-              static_cast<size_t>(o % kBlock)] = v;
-        }
-        b[o] = bias[o] - zero_in * sum;
-    }
-    to.weight = w;
-    to.bias = b;
-    return true;
+    return pack<int16_t, 1>(arena, weight, bias, zero_in, to);
 }
 
 size_t no_scratch(const Pointwise&) { return 0; }
@@ -101,6 +83,14 @@ void accumulate_plain(const Pointwise& c, const int8_t* x, size_t pixels, int32_
     });
 }
 
+void rows_plain(const Term* terms, size_t n_terms, const int64_t* base, size_t count, int32_t last, uint8_t* y) {
+    for (size_t i = 0; i < count; ++i) {
+        int64_t sum = base[i];
+        for (size_t t = 0; t < n_terms; ++t) sum += int64_t{terms[t].acc[i]} * terms[t].scale[i];
+        y[i] = static_cast<uint8_t>(std::clamp<int64_t>(sum >> 16, 0, last));
+    }
+}
+
 POCKETLIC_INLINE void depthwise_body(const Depthwise& c, const int8_t* const* rows, int32_t x0, int32_t width,
                                      int32_t first, int32_t end, int8_t* y, int32_t* acc) {
     const auto channels = static_cast<size_t>(c.channels);
@@ -139,12 +129,18 @@ void add_plain(const int8_t* a, const int8_t* b, int32_t offset, int32_t low, si
     add_body(a, b, offset, low, count, y);
 }
 
-constexpr Kernels kPortable = {"portable",      always,           pack_portable,   no_scratch,
-                               pointwise_plain, accumulate_plain, depthwise_plain, add_plain};
+constexpr Kernels kPortable = {"portable",       always,     pack_portable,   no_scratch, pointwise_plain,
+                               accumulate_plain, rows_plain, depthwise_plain, add_plain};
 
 constexpr const Kernels* kAll[] = {
 #if POCKETLIC_X86
     &kVnni, &kAvx2,
+#endif
+#if POCKETLIC_DOT
+    &kDot,
+#endif
+#if POCKETLIC_ARM
+    &kNeon,
 #endif
     &kPortable};
 

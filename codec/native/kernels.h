@@ -27,6 +27,11 @@ struct Depthwise {
     int32_t zero_in = 0, zero = 0, low = -128;
 };
 
+// Accumulators and what they are multiplied by.
+struct Term {
+    const int32_t *acc, *scale;
+};
+
 struct Kernels {
     const char* name;
     bool (*supported)();
@@ -37,6 +42,8 @@ struct Kernels {
     void (*pointwise)(const Pointwise&, const int8_t* x, size_t pixels, int8_t* y, void* scratch);
     // The accumulators themselves, int32 [pixels][outputs].
     void (*accumulate)(const Pointwise&, const int8_t* x, size_t pixels, int32_t* y, void* scratch);
+    // Table rows: y = clamp((sum of acc * scale of all terms + base) >> 16, 0, last), last < 256.
+    void (*rows)(const Term* terms, size_t n_terms, const int64_t* base, size_t count, int32_t last, uint8_t* y);
     // One row of outputs. rows[dy]: the input row, or null above and below the picture. Input and output pixels are
     // numbered in the picture, of `width` pixels; rows[dy] points at pixel `x0`; outputs are first .. end - 1.
     // acc: room for `channels` values.

@@ -1,5 +1,5 @@
 // Kernels for x86-64 processors with AVX2, and with AVX-512 and VNNI. kernels.cpp chooses; "portable" is the oracle.
-#include "kernels_x86.h"
+#include "kernels_simd.h"
 
 #if POCKETLIC_X86
 
@@ -16,38 +16,10 @@ namespace {
 
 constexpr size_t kChunk = 48;  // pixels whose inputs are laid out for the inner loops at a time
 
-size_t count(int32_t n) { return static_cast<size_t>(n); }
-size_t round_up(size_t n, size_t m) { return (n + m - 1) / m * m; }
-size_t blocks(const Pointwise& c) { return round_up(count(c.outputs), kBlock) / kBlock; }
-
 bool has_avx2() { return __builtin_cpu_supports("avx2") != 0; }
 bool has_vnni() {
     return has_avx2() && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
            __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512vnni") != 0;
-}
-
-// Weights [block][group of kGroup inputs][16 outputs][kGroup]; missing inputs and outputs are 0. `correction` times
-// the sum of an output's weights is taken off its bias.
-template <typename T, size_t kGroup>
-bool pack(Arena& arena, const int8_t* weight, const int32_t* bias, int32_t correction, Pointwise& to) {
-    const size_t inputs = count(to.inputs), groups = round_up(inputs, kGroup) / kGroup;
-    const size_t padded = blocks(to) * kBlock;
-    auto* w = arena.make<T>(uint64_t{padded} * groups * kGroup);
-    auto* b = arena.make<int32_t>(padded);
-    if (w == nullptr || b == nullptr) return false;
-    for (size_t o = 0; o < count(to.outputs); ++o) {
-        int64_t sum = 0;
-        for (size_t i = 0; i < inputs; ++i) {
-            const int8_t v = weight[o * inputs + i];
-            sum += v;
-            w[((o / kBlock * groups + i / kGroup) * kBlock + o % kBlock) * kGroup + i % kGroup] = v;
-        }
-        // Modulo 2^32: the accumulator, which wraps as well, ends where it should.
-        b[o] = static_cast<int32_t>(static_cast<uint32_t>(bias[o] - correction * sum));
-    }
-    to.weight = w;
-    to.bias = b;
-    return true;
 }
 
 bool pack_pairs(Arena& arena, const int8_t* weight, const int32_t* bias, int32_t zero_in, Pointwise& to) {
@@ -57,12 +29,6 @@ bool pack_pairs(Arena& arena, const int8_t* weight, const int32_t* bias, int32_t
 // Activations become unsigned: x + 128.
 bool pack_quads(Arena& arena, const int8_t* weight, const int32_t* bias, int32_t zero_in, Pointwise& to) {
     return pack<int8_t, 4>(arena, weight, bias, zero_in + 128, to);
-}
-
-int32_t load32(const void* p) {
-    int32_t v;
-    std::memcpy(&v, p, sizeof v);
-    return v;
 }
 
 // ------------------------------------------------------------------------------------------------------- AVX2
@@ -99,9 +65,10 @@ AVX2 inline void tile_pairs(const Pointwise& c, const int16_t* w, const int16_t*
         const size_t at = (pixel + p) * count(c.outputs) + o;
         if (kRaw) {
             alignas(32) int32_t out[kBlock];
-            _mm256_store_si256(reinterpret_cast<__m256i*>(out), acc[p][0]);
-            _mm256_store_si256(reinterpret_cast<__m256i*>(out + 8), acc[p][1]);
-            std::memcpy(static_cast<int32_t*>(y) + at, out, n * sizeof(int32_t));
+            int32_t* to = n == kBlock ? static_cast<int32_t*>(y) + at : out;
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), acc[p][0]);
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 8), acc[p][1]);
+            if (n < kBlock) std::memcpy(static_cast<int32_t*>(y) + at, out, n * sizeof(int32_t));
             continue;
         }
         const __m256i words = _mm256_permute4x64_epi64(
@@ -143,7 +110,7 @@ AVX2 void run_pairs(const Pointwise& c, const int8_t* x, size_t pixels, void* y,
         for (size_t o = 0; o < outputs; o += kBlock, w += groups * 2 * kBlock) {
             const size_t m = std::min<size_t>(kBlock, outputs - o);
             size_t p = 0;
-            for (; p + 6 <= n; p += 6) tile_pairs<6, kRaw>(c, w, wide + p * 2 * groups, groups, o, m, y, first + p);
+            for (; p + 4 <= n; p += 4) tile_pairs<4, kRaw>(c, w, wide + p * 2 * groups, groups, o, m, y, first + p);
             for (; p < n; ++p) tile_pairs<1, kRaw>(c, w, wide + p * 2 * groups, groups, o, m, y, first + p);
         }
     }
@@ -155,6 +122,36 @@ void pointwise_pairs(const Pointwise& c, const int8_t* x, size_t pixels, int8_t*
 
 void accumulate_pairs(const Pointwise& c, const int8_t* x, size_t pixels, int32_t* y, void* scratch) {
     run_pairs<true>(c, x, pixels, y, scratch);
+}
+
+// Four sums, shifted and clamped, each in 64 bits.
+AVX2 inline __m256i rows4(const Term* terms, size_t n_terms, const int64_t* base, size_t at, __m256i top) {
+    __m256i sum = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(base + at));
+    for (size_t t = 0; t < n_terms; ++t) {
+        const auto* acc = reinterpret_cast<const __m128i*>(terms[t].acc + at);
+        const auto* scale = reinterpret_cast<const __m128i*>(terms[t].scale + at);
+        sum = _mm256_add_epi64(sum, _mm256_mul_epi32(_mm256_cvtepi32_epi64(_mm_loadu_si128(acc)),
+                                                     _mm256_cvtepi32_epi64(_mm_loadu_si128(scale))));
+    }
+    sum = _mm256_andnot_si256(_mm256_cmpgt_epi64(_mm256_setzero_si256(), sum), sum);
+    return _mm256_srli_epi64(_mm256_blendv_epi8(sum, top, _mm256_cmpgt_epi64(sum, top)), 16);
+}
+
+AVX2 void rows_avx2(const Term* terms, size_t n_terms, const int64_t* base, size_t n, int32_t last, uint8_t* y) {
+    const __m256i top = _mm256_set1_epi64x(int64_t{last} << 16);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256i low = rows4(terms, n_terms, base, i, top), high = rows4(terms, n_terms, base, i + 4, top);
+        // Their lowest bytes, in the order 0 1 4 5 2 3 6 7; then four pairs in each half.
+        const __m256i words = _mm256_packus_epi32(_mm256_packus_epi32(low, high), _mm256_setzero_si256());
+        const __m128i pairs = _mm_unpacklo_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(y + i), _mm_packus_epi16(pairs, pairs));
+    }
+    for (; i < n; ++i) {
+        int64_t sum = base[i];
+        for (size_t t = 0; t < n_terms; ++t) sum += int64_t{terms[t].acc[i]} * terms[t].scale[i];
+        y[i] = static_cast<uint8_t>(std::clamp<int64_t>(sum >> 16, 0, last));
+    }
 }
 
 // Eight channels of one pixel; x * w fits 16 bits because |x| <= 255 and |w| <= 127.
@@ -314,10 +311,10 @@ void accumulate_quads(const Pointwise& c, const int8_t* x, size_t pixels, int32_
 
 }  // namespace
 
-const Kernels kAvx2 = {"avx2",          has_avx2,         pack_pairs,     scratch_pairs,
-                       pointwise_pairs, accumulate_pairs, depthwise_avx2, add_avx2};
-const Kernels kVnni = {"avx512-vnni",   has_vnni,         pack_quads,     scratch_quads,
-                       pointwise_quads, accumulate_quads, depthwise_avx2, add_avx2};
+const Kernels kAvx2 = {"avx2",           has_avx2,  pack_pairs,     scratch_pairs, pointwise_pairs,
+                       accumulate_pairs, rows_avx2, depthwise_avx2, add_avx2};
+const Kernels kVnni = {"avx512-vnni",    has_vnni,  pack_quads,     scratch_quads, pointwise_quads,
+                       accumulate_quads, rows_avx2, depthwise_avx2, add_avx2};
 
 }  // namespace pocketlic
 

@@ -1,4 +1,5 @@
 // The command-line tool `plic`: everything the core does, without Python. See `usage`.
+#include <cctype>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -15,6 +16,7 @@ const char kUsage[] =
     "       plic hash MODEL FILE...        SHA-256 of symbols and of pixels, peak memory, name\n"
     "       plic recode MODEL FILE OUT     decodes the symbols and encodes them again\n"
     "       plic bench MODEL FILE RUNS     milliseconds of each run: symbols, everything\n"
+    "       plic bench-encode MODEL PICTURE QUALITY RUNS   milliseconds of each run\n"
     "       plic kernels                   those that this machine can run, fastest first\n"
     "options before the command:\n"
     "       --max-pixels N    --max-memory BYTES    --kernels NAME\n"
@@ -133,32 +135,15 @@ int hash(Job& job, const char* path) {
 
 struct Symbols {
     plic_info info;
-    plic_symbols arrays = {nullptr, nullptr, nullptr, 0, 0, 0};
-    ~Symbols() {
-        std::free(arrays.z);
-        std::free(arrays.y);
-        std::free(arrays.details);
-    }
+    plic_symbols arrays = {};
+    ~Symbols() { plic_free_symbols(&arrays); }
 };
 
 plic_status symbols(Job& job, const Bytes& file, Symbols& to) {
-    const plic_status status = plic_read_info(file.data, file.size, &job.limits, &to.info, &job.error);
+    plic_status status = plic_read_info(file.data, file.size, &job.limits, &to.info, &job.error);
+    if (status == PLIC_OK) status = plic_allocate_symbols(job.model, &to.info, &to.arrays, &job.error);
     if (status != PLIC_OK) return status;
-    plic_model_info m;
-    plic_model_describe(job.model, &m);
-    plic_symbols& s = to.arrays;
-    const size_t latents = size_t{to.info.latent_height} * to.info.latent_width;
-    s.z_count = size_t{to.info.hyper_height} * to.info.hyper_width * m.hyper_channels;
-    s.y_count = latents * m.latent_channels;
-    s.details_count = latents * m.detail_channels;
-    s.z = static_cast<int8_t*>(std::malloc(s.z_count));
-    s.y = static_cast<int32_t*>(std::malloc(s.y_count * sizeof(int32_t)));
-    s.details = static_cast<int32_t*>(std::malloc(s.details_count * sizeof(int32_t)));
-    if (s.z == nullptr || s.y == nullptr || s.details == nullptr) {
-        std::snprintf(job.error.message, sizeof job.error.message, "out of memory");
-        return PLIC_ERROR_MEMORY;
-    }
-    return plic_decode_symbols(job.model, file.data, file.size, &job.limits, &s, &job.error);
+    return plic_decode_symbols(job.model, file.data, file.size, &job.limits, &to.arrays, &job.error);
 }
 
 int recode(Job& job, const char* path, const char* target) {
@@ -175,47 +160,52 @@ int recode(Job& job, const char* path, const char* target) {
     return written ? 0 : complain(target, "cannot write it");
 }
 
-int read_row(void* user, uint32_t first, uint32_t rows, uint8_t* pixels) {
-    struct In {
-        const uint8_t* data;
-        size_t row_bytes;
-    };
-    const auto* in = static_cast<const In*>(user);
-    std::memcpy(pixels, in->data + first * in->row_bytes, rows * in->row_bytes);
-    return 0;
-}
+struct Picture {
+    std::FILE* file;
+    size_t row_bytes;
+    ~Picture() {
+        if (file != nullptr) std::fclose(file);
+    }
+};
 
-int encode(Job& job, const char* path, const char* quality, const char* target) {
-    Bytes picture;
-    if (!read_file(path, picture)) return complain(path, "cannot read it");
-    char head[64] = {}, kind = 0;
-    plic_info info = {};
-    int length = 0;
-    std::memcpy(head, picture.data, picture.size < sizeof head ? picture.size : sizeof head - 1);
-    if (std::sscanf(head, "P%c %u %u 255%n", &kind, &info.width, &info.height, &length) != 3 || length == 0 ||
-        (kind != '5' && kind != '6'))
-        return complain(path, "not a PPM or PGM of 8 bits");
-    info.components = kind == '6' ? 3 : 1;
-    info.quality_hundredths = static_cast<uint32_t>(100 * std::atof(quality) + 0.5);
-    struct {
-        const uint8_t* data;
-        size_t row_bytes;
-    } in = {picture.data + length + 1, size_t{info.width} * info.components};
-    if (picture.size < static_cast<size_t>(length) + 1 + in.row_bytes * info.height)
-        return complain(path, "the picture is cut off");
-    uint8_t* made = nullptr;
-    size_t size = 0;
-    if (plic_encode(job.model, &info, &job.limits, read_row, &in, &made, &size, &job.error) != PLIC_OK)
-        return complain(path, job.error.message);
-    const bool written = write_file(target, made, size);
-    plic_release(made);
-    return written ? 0 : complain(target, "cannot write it");
+int read_rows(void* user, uint32_t, uint32_t rows, uint8_t* pixels) {
+    const auto* in = static_cast<const Picture*>(user);
+    return std::fread(pixels, in->row_bytes, rows, in->file) == rows ? 0 : 1;
 }
 
 double milliseconds() {
     std::timespec t;
     std::timespec_get(&t, TIME_UTC);
     return 1e3 * static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_nsec);
+}
+
+// Writes the file to `target`; or, without one, prints the times of some runs.
+int encode(Job& job, const char* path, const char* quality, const char* target, int runs) {
+    Picture in = {std::fopen(path, "rb"), 0};
+    if (in.file == nullptr) return complain(path, "cannot read it");
+    char kind = 0;
+    plic_info info = {};
+    if (std::fscanf(in.file, "P%c %u %u 255", &kind, &info.width, &info.height) != 3 ||
+        (kind != '5' && kind != '6') || std::isspace(std::fgetc(in.file)) == 0)
+        return complain(path, "not a PPM or PGM of 8 bits");
+    info.components = kind == '6' ? 3 : 1;
+    info.quality_hundredths = static_cast<uint32_t>(100 * std::atof(quality) + 0.5);
+    in.row_bytes = size_t{info.width} * info.components;
+    const long begin = std::ftell(in.file);
+    bool written = true;
+    for (int r = 0; r < runs && written; ++r) {
+        uint8_t* made = nullptr;
+        size_t size = 0;
+        if (r > 0) std::fseek(in.file, begin, SEEK_SET);
+        const double start = milliseconds();
+        const plic_status status = plic_encode(job.model, &info, &job.limits, read_rows, &in, &made, &size, &job.error);
+        if (status != PLIC_OK)
+            return complain(path, status == PLIC_ERROR_STOPPED ? "the picture is cut off" : job.error.message);
+        if (target == nullptr) std::printf("%.3f\n", milliseconds() - start);
+        else written = write_file(target, made, size);
+        plic_release(made);
+    }
+    return written ? 0 : complain(target, "cannot write it");
 }
 
 int bench(Job& job, const char* path, int runs) {
@@ -259,8 +249,8 @@ int main(int argc, char** argv) {
     if (std::strcmp(command, "info") == 0 && rest == 1) return info(job, arguments[0]);
     const bool three = std::strcmp(command, "decode") == 0 || std::strcmp(command, "recode") == 0 ||
                        std::strcmp(command, "bench") == 0;
-    const bool encodes = std::strcmp(command, "encode") == 0;
-    if (!(three && rest == 3) && !(encodes && rest == 4) && !(std::strcmp(command, "hash") == 0 && rest >= 2)) {
+    const bool encodes = std::strcmp(command, "encode") == 0, times = std::strcmp(command, "bench-encode") == 0;
+    if (!(three && rest == 3) && !((encodes || times) && rest == 4) && !(std::strcmp(command, "hash") == 0 && rest >= 2)) {
         std::fputs(kUsage, stderr);
         return 2;
     }
@@ -269,7 +259,8 @@ int main(int argc, char** argv) {
     if (plic_model_open(weights.data, weights.size, &job.options, &job.model, &job.error) != PLIC_OK)
         return complain(arguments[0], job.error.message);
     if (std::strcmp(command, "decode") == 0) return decode(job, arguments[1], arguments[2]);
-    if (encodes) return encode(job, arguments[1], arguments[2], arguments[3]);
+    if (encodes) return encode(job, arguments[1], arguments[2], arguments[3], 1);
+    if (times) return encode(job, arguments[1], arguments[2], nullptr, std::atoi(arguments[3]));
     if (std::strcmp(command, "recode") == 0) return recode(job, arguments[1], arguments[2]);
     if (std::strcmp(command, "bench") == 0) return bench(job, arguments[1], std::atoi(arguments[2]));
     int code = 0;

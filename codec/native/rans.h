@@ -82,8 +82,15 @@ struct Entry {
     uint16_t cum, freq;
 };
 
-// A checked table set with a look-up for decoding: for each row and each 1/512 of the slots, the entry that holds
-// the first of those slots. The wanted entry is that one or, after a short scan, one behind it.
+// For decoding: the entry that holds the first of a bucket of slots. The wanted entry is that one, nearly always, or one
+// behind it. So that the rare cases are one, the escape has freq 0 here, which holds no slot.
+struct Bucket {
+    uint16_t cum, freq;
+    int16_t symbol;
+    uint16_t index;  // in the row
+};
+
+// A checked table set.
 class TableSet {
 public:
     // radius: n_rows values; freq: n_freq values, the rows one after another. Replaces what was built before.
@@ -98,7 +105,7 @@ public:
             total += 2 * size_t{radius[i]} + 2;
         }
         if (total != n_freq) return Status::bad_table_size;
-        if (!entries_.allocate(memory, total) || !lookup_.allocate(memory, n_rows * kBuckets) ||
+        if (!entries_.allocate(memory, total) || !buckets_.allocate(memory, n_rows * kBuckets) ||
             !rows_.allocate(memory, n_rows))
             return Status::no_memory;
         size_t at = 0;
@@ -111,8 +118,11 @@ public:
                 if (cum + f > 65536) return Status::bad_sum;
                 entries_[at + j] = {static_cast<uint16_t>(cum), static_cast<uint16_t>(f)};
                 cum += f;
+                const Bucket here = {entries_[at + j].cum, static_cast<uint16_t>(j == size - 1 ? 0 : f),
+                                     static_cast<int16_t>(static_cast<int32_t>(j) - radius[i]),
+                                     static_cast<uint16_t>(j)};
                 for (; bucket < kBuckets && bucket << kBucketShift < cum; ++bucket)
-                    lookup_[i * kBuckets + bucket] = static_cast<uint16_t>(j);
+                    buckets_[i * kBuckets + bucket] = here;
             }
             if (cum != 65536) return Status::bad_sum;
             rows_[i] = {static_cast<uint32_t>(at), radius[i]};
@@ -127,19 +137,21 @@ public:
     uint32_t skip() const { return skip_; }
     int32_t radius(size_t row) const { return rows_[row].radius; }
     const Entry* entries(size_t row) const { return entries_.data() + rows_[row].first; }
-    const uint16_t* lookup(size_t row) const { return lookup_.data() + row * kBuckets; }
-
-    static constexpr uint32_t kBuckets = 512;
-    static constexpr int kBucketShift = 7;
+    const Bucket& bucket(size_t row, uint32_t slot) const {
+        return buckets_[row * kBuckets + (slot >> kBucketShift)];
+    }
 
 private:
+    // So many that a scan is rare, so few that the rows of a picture stay in a processor's nearest cache.
+    static constexpr uint32_t kBuckets = 128;
+    static constexpr int kBucketShift = 9;
     struct Row {
         uint32_t first;  // its first entry in entries_
         int32_t radius;
     };
     Buffer<Row> rows_;
     Buffer<Entry> entries_;
-    Buffer<uint16_t> lookup_;
+    Buffer<Bucket> buckets_;
     size_t row_count_ = 0;
     uint32_t skip_ = 0;
 };
@@ -289,56 +301,83 @@ private:
         // Rows that are skipped come in patterns that no branch predictor learns: so first gather the positions of
         // coded symbols without branching, then decode those, N independent states at a time.
         constexpr size_t kBlock = 1024;
+        const uint32_t skip = tables.skip();
         size_t position[kBlock + N];
         size_t count = 0, i = 0;
         uint64_t x[N];
         for (size_t s = 0; s < N; ++s) x[s] = state_[s];
         do {
             const size_t block_end = n - i < kBlock ? n : i + kBlock;
-            bool bad = false;
-            for (; i < block_end; ++i) {
-                bad |= rows[i] >= tables.row_count();
+            uint8_t last_row = 0;
+            for (size_t j = i; j < block_end; ++j) last_row = rows[j] > last_row ? rows[j] : last_row;
+            if (last_row >= tables.row_count()) return Status::bad_row;
+            const auto look = [&] {
                 position[count] = i;
-                count += rows[i] >= tables.skip();
-            }
-            if (bad) return Status::bad_row;
+                count += rows[i++] >= skip;
+            };
+            while (block_end - i >= 4)
+                for (int j = 0; j < 4; ++j) look();
+            while (i < block_end) look();
             // All but the last block leave the symbols behind the last whole group to the next block.
             const size_t ready = i == n ? count : count - count % N;
-            for (size_t k = 0; k < ready; k += N) {
-                for (size_t s = 0; s < N && k + s < ready; ++s) {
-                    const size_t at = position[k + s];
-                    int32_t symbol;
-                    const Status status = decode_one(tables, x[s], rows[at], symbol);
-                    if (status != Status::ok) return status;
-                    out[at] = static_cast<T>(symbol);
-                }
-            }
+            size_t k = 0;
+            for (; k + N <= ready; k += N)
+                for (size_t s = 0; s < N; ++s)
+                    if (const Status status = decode_one(tables, x[s], rows[position[k + s]], out[position[k + s]]);
+                        status != Status::ok)
+                        return status;
+            for (size_t s = 0; k < ready; ++s, ++k)
+                if (const Status status = decode_one(tables, x[s], rows[position[k]], out[position[k]]);
+                    status != Status::ok)
+                    return status;
             if (i == n)  // the state whose turn is next goes first
                 for (size_t s = 0; s < N; ++s) state_[s] = x[(ready + s) % N];
-            for (size_t k = ready; k < count; ++k) position[k - ready] = position[k];
+            for (; k < count; ++k) position[k - ready] = position[k];
             count -= ready;
         } while (i < n);
         return Status::ok;
     }
 
-    Status decode_one(const TableSet& tables, uint64_t& x, uint32_t row, int32_t& out) {
+    template <typename T>
+    Status decode_one(const TableSet& tables, uint64_t& x, uint32_t row, T& out) {
+        const auto slot = static_cast<uint32_t>(x & 0xFFFF);
+        const Bucket& b = tables.bucket(row, slot);
+        if (slot - b.cum >= b.freq) {
+            const Decoded other = decode_other(tables, x, row, b.index);
+            x = other.x;
+            out = static_cast<T>(other.symbol);
+            return other.status;
+        }
+        x = b.freq * (x >> 16) + (slot - b.cum);
+        out = static_cast<T>(b.symbol);
+        return refill(x) ? Status::ok : Status::truncated;
+    }
+
+    struct Decoded {
+        uint64_t x;
+        int32_t symbol;
+        Status status;
+    };
+
+    // The symbol of an entry at `index` or behind. Apart, and x by value, so that states stay in registers elsewhere.
+#if defined(__GNUC__)
+    __attribute__((noinline))
+#endif
+    Decoded decode_other(const TableSet& tables, uint64_t x, uint32_t row, uint32_t index) {
         const int32_t radius = tables.radius(row);
         const Entry* entries = tables.entries(row);
         const auto slot = static_cast<uint32_t>(x & 0xFFFF);
-        uint32_t index = tables.lookup(row)[slot >> TableSet::kBucketShift];
         // The row's entries cover all slots, so the scan stops at the right one, at the latest the last.
         while (slot - entries[index].cum >= entries[index].freq) ++index;
         x = entries[index].freq * (x >> 16) + (slot - entries[index].cum);
-        if (!refill(x)) return Status::truncated;
-        out = static_cast<int32_t>(index) - radius;
-        if (out <= radius) return Status::ok;
+        if (!refill(x)) return {x, 0, Status::truncated};
+        const int32_t symbol = static_cast<int32_t>(index) - radius;
+        if (symbol <= radius) return {x, symbol, Status::ok};
         uint32_t bits, low;
-        if (!take_bits(x, 4, bits) || !take_bits(x, bits, low)) return Status::truncated;
+        if (!take_bits(x, 4, bits) || !take_bits(x, bits, low)) return {x, 0, Status::truncated};
         const uint32_t e = (1u << bits) + low - 1;
         const int32_t magnitude = static_cast<int32_t>(e >> 1) + radius + 1;
-        if (magnitude > kMaxSymbol) return Status::corrupt;
-        out = e & 1 ? -magnitude : magnitude;
-        return Status::ok;
+        return {x, e & 1 ? -magnitude : magnitude, magnitude <= kMaxSymbol ? Status::ok : Status::corrupt};
     }
 
     bool take_bits(uint64_t& x, uint32_t bits, uint32_t& value) {

@@ -15,6 +15,7 @@ from pocketlic.codec import format as plic
 from pocketlic.codec.codec import Codec, interpolate, reference
 from pocketlic.codec.complexity import count
 from pocketlic.codec.errors import FormatError, PlicError
+from pocketlic.codec.fast import FastCodec
 from pocketlic.export.litert import LiteRTExecutor
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -24,7 +25,7 @@ SIZES = [(1, 1), (1, 200), (65, 64), (33, 70), (64, 128)]  # height, width
 @cache
 def codec_of(profile, runtime):
     model = pocketlic.shipped_model(profile)
-    return Codec(model, reference if runtime == "reference" else LiteRTExecutor.from_model(model))
+    return Codec(model) if runtime == "reference" else FastCodec(model, LiteRTExecutor.from_model(model))
 
 
 @pytest.fixture(params=["litert", "reference"])
@@ -90,7 +91,7 @@ def test_the_same_picture_gives_the_same_file_and_the_same_pixels_again(runtime,
     assert codec_of("cpu", runtime).encode(pixels, 40) == data
     np.testing.assert_array_equal(codec_of("cpu", runtime).decode(data), first)
     model = pocketlic.shipped_model("cpu")
-    fresh = Codec(model, reference if runtime == "reference" else LiteRTExecutor.from_model(model))
+    fresh = Codec(model) if runtime == "reference" else FastCodec(model, LiteRTExecutor.from_model(model))
     np.testing.assert_array_equal(fresh.decode(data), first)
 
 
@@ -292,7 +293,7 @@ def test_a_codec_of_random_weights_works_too(make, profile, picture):
     """Nothing rests on what trained weights happen to avoid: clamps, skips, negative zero points."""
     for seed in range(3):
         model = make.small_model(profile, seed)
-        codec, fast = Codec(model), Codec(model, LiteRTExecutor.from_model(model))
+        codec, fast = Codec(model), FastCodec(model, LiteRTExecutor.from_model(model))
         for quality in (0, 37, 100):
             data = codec.encode(picture(65, 130, seed), quality)
             assert fast.encode(picture(65, 130, seed), quality) == data

@@ -13,6 +13,7 @@ from pocketlic.codec._native import SymbolCoder
 from pocketlic.codec.codec import Codec, nearest
 from pocketlic.codec.effort import REACH, Lagrangian, error_energies, rate_aware, rate_weight, search, table_bits
 from pocketlic.codec.errors import PlicError
+from pocketlic.codec.fast import FastCodec
 from pocketlic.export.litert import LiteRTExecutor
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "spices.jpg"
@@ -21,7 +22,7 @@ SAMPLE = Path(__file__).parents[2] / "samples" / "spices.jpg"
 @cache
 def codec_of(profile):
     model = pocketlic.shipped_model(profile)
-    return Codec(model, LiteRTExecutor.from_model(model))
+    return FastCodec(model, LiteRTExecutor.from_model(model))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,7 @@ def test_higher_levels_gain_more(photograph):
 def test_a_codec_of_random_weights_works_too(make, profile, picture):
     pytest.importorskip("torch")
     model = make.small_model(profile)
-    codec, fast = Codec(model), Codec(model, LiteRTExecutor.from_model(model))
+    codec, fast = Codec(model), FastCodec(model, LiteRTExecutor.from_model(model))
     pixels = picture(65, 130)
     for effort, quality in ((1, 0), (2, 100), (3, 37)):
         data = codec.encode(pixels, quality, effort=effort)

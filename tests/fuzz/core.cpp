@@ -21,6 +21,12 @@ using Bytes = std::vector<uint8_t>;
 
 plic_model* model;
 plic_model_info facts;
+
+struct Symbols {
+    plic_symbols arrays = {};
+    ~Symbols() { plic_free_symbols(&arrays); }
+};
+
 const plic_limits kLimits = {1 << 16, 1 << 26};
 
 void require(bool condition) {
@@ -40,10 +46,9 @@ void decode(const Bytes& file) {
         require(error.status == status && error.message[0] != 0);
         return;
     }
-    const size_t latents = size_t{info.latent_height} * info.latent_width;
-    std::vector<int8_t> z(size_t{info.hyper_height} * info.hyper_width * facts.hyper_channels);
-    std::vector<int32_t> y(latents * facts.latent_channels), details(latents * facts.detail_channels);
-    const plic_symbols symbols = {z.data(), y.data(), details.data(), z.size(), y.size(), details.size()};
+    Symbols of;
+    plic_symbols& symbols = of.arrays;
+    require(plic_allocate_symbols(model, &info, &symbols, &error) == PLIC_OK);
     if (plic_decode_symbols(model, file.data(), file.size(), &kLimits, &symbols, &error) != PLIC_OK) return;
 
     // What was accepted decodes to pixels, and encodes to a file of the same symbols.

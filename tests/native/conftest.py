@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ import pocketlic
 from pocketlic.codec import format as plic
 from pocketlic.codec._native import NativeDecoder
 from pocketlic.codec.codec import Codec, Symbols
-from pocketlic.quantization.integer import IntegerModel
+from pocketlic.quantization.integer import IntegerModel, IntegerNetwork
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +57,20 @@ def random_symbols() -> Callable[..., Symbols]:
         return Symbols(z, y, details)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def odd_network(make: ModuleType) -> Callable[[str, int], IntegerNetwork]:
+    """A context network as no one would train it: channels that fill no vector, large and tiny kernels."""
+
+    def build(profile: str, seed: int) -> IntegerNetwork:
+        b = make.Builder("context", profile, seed, features=16, anchors=16)
+        x = b.depthwise(b.pointwise("features", 17), 7)
+        low = b.pointwise(b.depthwise(b.space_to_depth(b.pointwise("anchors", 5, relu=True), 2), 3), 33, relu=True)
+        x = b.add(x, b.depth_to_space(b.pointwise(low, 4 * 17), 2), relu=True)
+        x = b.add(x, b.upsample(b.pointwise(low, 17, relu=True), 2))
+        wide = b.pointwise(b.depth_to_space(b.pointwise(x, 9 * 3), 3), 7)
+        x = b.pointwise(b.space_to_depth(wide, 3), 70)
+        return b.build(b.pointwise(b.depthwise(x, 1), 16))
+
+    return build

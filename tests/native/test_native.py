@@ -20,24 +20,12 @@ from pocketlic.quantization.integer import IntegerModel, IntegerNetwork
 SIZES = [(1, 1), (1, 65), (67, 131), (64, 64), (200, 17), (33, 700)]
 
 
-def odd_network(make, profile, seed):
-    """A context network as no one would train it: channels that fill no vector, large and tiny kernels."""
-    b = make.Builder("context", profile, seed, features=16, anchors=16)
-    x = b.depthwise(b.pointwise("features", 17), 7)
-    low = b.pointwise(b.depthwise(b.space_to_depth(b.pointwise("anchors", 5, relu=True), 2), 3), 33, relu=True)
-    x = b.add(x, b.depth_to_space(b.pointwise(low, 4 * 17), 2), relu=True)
-    x = b.add(x, b.upsample(b.pointwise(low, 17, relu=True), 2))
-    wide = b.pointwise(b.depth_to_space(b.pointwise(x, 9 * 3), 3), 7)
-    x = b.pointwise(b.space_to_depth(wide, 3), 70)
-    return b.build(b.pointwise(b.depthwise(x, 1), 16))
-
-
 @pytest.mark.parametrize("kernels", _native.kernels())
 @pytest.mark.parametrize("seed", range(3))
-def test_random_networks(make, profile, seed, kernels):
+def test_random_networks(make, odd_network, profile, seed, kernels):
     rng = np.random.default_rng(seed)
     model = make.small_model(profile, seed)
-    networks = {**model.networks, "context": odd_network(make, profile, seed)}
+    networks = {**model.networks, "context": odd_network(profile, seed)}
     if seed == 0:
         networks = model.networks
     model = replace(model, networks=networks)
@@ -89,11 +77,11 @@ def test_pictures_of_all_sizes(shipped, picture, profile, size, grey):
 
 @pytest.mark.parametrize("kernels", _native.kernels())
 @pytest.mark.parametrize("seed", range(4))
-def test_random_symbols(make, open_model, random_symbols, profile, seed, kernels):
+def test_random_symbols(make, odd_network, open_model, random_symbols, profile, seed, kernels):
     """Symbols of any size, several bands, tiles whose surroundings lie in two bands."""
     model = make.small_model(profile, seed)
     if seed % 2:
-        model = replace(model, networks={**model.networks, "context": odd_network(make, profile, seed)})
+        model = replace(model, networks={**model.networks, "context": odd_network(profile, seed)})
     codec, native = open_model(model).codec, NativeDecoder(model.to_bytes(), kernels)
     height, width = [(2100, 70), (65, 1100), (1090, 1100), (5, 3)][seed]
     header = plic.Header(width, height, False, [0, 3333, 5000, 10000][seed], codec.model_id)

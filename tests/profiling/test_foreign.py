@@ -50,3 +50,29 @@ def test_mlperf():
     assert result["latency_metrics"]["p90_ms"] == 4.75192
     with pytest.raises(ValueError, match="no latencies"):
         read_mlperf("")
+
+
+def test_operators_of_benchmark_model():
+    """The last of its tables in the order of execution; others, of the start or sorted, are not it."""
+    head = "\t".join(
+        ("", "  [node type]", "[first]", " [avg ms]", "[%]", "[cdf%]", "[mem KB]", "[times called]", "[Name]")
+    )
+
+    def table(title, *rows):
+        lines = ["\t".join(("", f"   {kind}", "9.0", ms, "50%", "50%", "0.0", "1", f"[x]:{kind}")) for kind, ms in rows]
+        return "\n".join([f"============ {title} ============", head, *lines, ""])
+
+    text = "\n".join(
+        [
+            BENCHMARK_MODEL,
+            table("Run Order", ("ModifyGraphWithDelegate", "4.0")),
+            table("Run Order", ("Convolution (NHWC, QC8) IGEMM", "0.125"), ("ADD", "0.5")),
+            table("Top by Computation Time", ("ADD", "0.5")),
+            "Number of nodes executed: 2",
+        ]
+    )
+    assert read_benchmark_model(text)["operators"] == [
+        {"operator": "Convolution (NHWC, QC8) IGEMM", "avg_ms": 0.125},
+        {"operator": "ADD", "avg_ms": 0.5},
+    ]
+    assert "operators" not in read_benchmark_model(BENCHMARK_MODEL)

@@ -24,11 +24,14 @@ from pocketlic.cli import app
 from pocketlic.codec import format as plic
 from pocketlic.codec.codec import Codec
 from pocketlic.export.bundle import open_bundle, write_bundle
+from pocketlic.profiling.compare import compare
+from pocketlic.profiling.determinism import Unavailable, make_arm64
 from pocketlic.profiling.devices import AdbDevice, DeviceError, find_devices
-from pocketlic.profiling.phone import APP, APP_RESULT, build_plic
+from pocketlic.profiling.phone import APP, APP_RESULT, COUNTER, build_plic
 from pocketlic.profiling.profile_report import read_report
 
 HERE = Path(__file__).parent / "phone"
+ROOT = Path(__file__).parents[2]
 NEEDED = ("adb", "qemu-aarch64-static", "aarch64-linux-gnu-g++", "unshare", "chroot")
 ODPM_WATTS = 2.0
 
@@ -50,7 +53,7 @@ def free_port():
 class Phone:
     """An emulated phone: a folder, and the process that serves it to adb at `serial`."""
 
-    def __init__(self, folder, small_kb=0, odpm=True, unauthorized=False):
+    def __init__(self, folder, small_kb=0, odpm=True, unauthorized=False, plugin=None, arm64=""):
         self.root = folder
         self.write("system/bin/sh", None)
         self.script("getprop", "case $1 in " + " ".join(f"{k}) echo '{v}';;" for k, v in PROPERTIES.items()) + " esac")
@@ -63,6 +66,13 @@ class Phone:
                 self.write(f"sys/devices/system/cpu/cpu{cpu}/cpufreq/{name}", "2400000\n")
         self.write("sys/class/thermal/thermal_zone0/type", "skin-therm\n")
         self.write("sys/class/thermal/thermal_zone0/temp", "31250\n")
+        for name in ("possible", "present"):  # without them, LiteRT drops XNNPACK
+            self.write(f"sys/devices/system/cpu/{name}", "0-1\n")
+        if plugin is not None:
+            shutil.copyfile(plugin, self.write("instructions.so", ""))
+            self.script(
+                "simpleperf", f'shift {len(COUNTER) - 1}; exec qemu-aarch64 -plugin /instructions.so -d plugin "$@"'
+            )
         self.stopped = threading.Event()
         if odpm:
             self.tick(time.monotonic())
@@ -70,8 +80,8 @@ class Phone:
         port = free_port()
         self.serial = f"127.0.0.1:{port}"
         self.process = subprocess.Popen(
-            ["sh", HERE / "phone.sh", self.root, str(small_kb), sys.executable, HERE / "adbd.py", str(port), self.root,
-             *(["--unauthorized"] if unauthorized else [])],
+            ["sh", HERE / "phone.sh", self.root, str(small_kb), arm64, sys.executable, HERE / "adbd.py", str(port),
+             self.root, *(["--unauthorized"] if unauthorized else [])],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         if self.process.stdout.readline() != "ready\n":
@@ -156,6 +166,28 @@ def phone(tmp_path):
 
 
 @pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    """What counts instructions."""
+    emulator, compiler = shutil.which("qemu-aarch64"), shutil.which("cc")
+    if emulator is None or compiler is None:
+        pytest.skip("counting instructions needs qemu-aarch64, which loads plugins, and cc")
+    built = tmp_path_factory.mktemp("plugin") / "instructions.so"
+    subprocess.run([compiler, "-O2", "-shared", "-fPIC", HERE / "instructions.c", "-o", built], check=True)
+    return built
+
+
+@pytest.fixture(scope="session")
+def arm64():
+    """Debian for Arm with LiteRT's wheel: kept where POCKETLIC_ARM64 says, or in build/."""
+    root = Path(os.environ.get("POCKETLIC_ARM64", ROOT / "build" / "arm64"))
+    try:
+        make_arm64(root)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    return root
+
+
+@pytest.fixture(scope="module")
 def folder(make, picture, tmp_path_factory):
     """A bundle, a folder with a picture, and the native core for Arm."""
     folder = tmp_path_factory.mktemp("arm")
@@ -188,13 +220,55 @@ def test_profile_of_an_emulated_phone(phone, run, tmp_path):
     assert device["conditions"]["after"]["cpu_khz"] == {"0": 2_400_000, "1": 2_400_000}
     (one,) = device["runs"]
     assert one["determinism"]["equal"]  # Arm code's symbols and pixels are the reference's
-    assert [s["stage"] for s in one["determinism"]["stages"]] == ["symbols", "pixels"]
+    assert [s["stage"] for s in one["determinism"]["stages"]] == ["file", "symbols", "pixels"]
+    assert set(one["latency_metrics"]) == {"encode", "decode"}
     assert set(one["latency_metrics"]["decode"]["stages"]) == {"entropy_decoding", "networks"}
+    assert "simpleperf does not count here" in one["instructions"]["reason"]
     energy = one["energy"]["decode"]
     assert energy["meter"] == "odpm"
     assert energy["total_mj"] == pytest.approx(1e3 * ODPM_WATTS * energy["window_s"], rel=0.01)
     assert abs(energy["net_mj"]) < 0.1 * energy["total_mj"]  # a constant power is all idle
     assert "emulated" in (tmp_path / "out" / "profile.html").read_text()
+
+
+def test_instructions_are_counted_where_times_mean_nothing(phone, plugin, run, tmp_path):
+    """They stand in the reports in place of times, are the same in every run, and are what `compare` judges."""
+    phone(odpm=False, plugin=plugin)
+    counts = []
+    for out in ("first", "again"):
+        result = run("--device", "adb", "--out", str(tmp_path / out))
+        assert result.exit_code == 0, result.output
+        (one,) = read_report(tmp_path / out / "profile.json")["devices"][0]["runs"]
+        counts.append(one["instructions"])
+    assert counts[0] == counts[1]
+    pixels = one["width"] * one["height"]
+    assert all(pixels * 100 < counts[0][side] < pixels * 100_000 for side in ("encode", "decode"))
+    shown = f"| one | decode | {counts[0]['decode'] / 1e6:.2f} million"
+    assert shown in (tmp_path / "again" / "profile.md").read_text()
+    assert "instructions per pixel" in (tmp_path / "again" / "profile.html").read_text()
+    assert "median ms" not in result.output
+    before, after = (read_report(tmp_path / "again" / "profile.json") for _ in range(2))
+    changed = after["devices"][0]["runs"][0]
+    changed["latency_metrics"]["decode"]["total"]["median_ms"] *= 9  # an emulator's time
+    assert not compare(before, after, 5).failed
+    changed["instructions"]["decode"] = round(1.2 * changed["instructions"]["decode"])
+    assert [c.what for c in compare(before, after, 5).changes if c.failed] == ["decode: instructions"]
+
+
+def test_litert_s_arm_wheel(phone, arm64, run, tmp_path):
+    """The wheel's XNNPACK runs the exported networks on the phone, in the place of LiteRT's benchmark_model."""
+    plugged = phone(arm64=arm64)
+    shutil.copyfile(HERE / "benchmark_model.py", plugged.root / "benchmark_model.py")
+    command = "qemu-aarch64-static -cpu cortex-a76 -L /arm64 -E PYTHONHOME=/arm64/usr -E PYTHONPATH=/arm64/packages"
+    program = tmp_path / "benchmark_model"
+    program.write_text(f'#!/system/bin/sh\nexec {command} /arm64/usr/bin/python3.11 /benchmark_model.py "$@"\n')
+    result = run("--device", "adb", "--benchmark-model", str(program))
+    assert result.exit_code == 0, result.output
+    networks = read_report(tmp_path / "out" / "profile.json")["devices"][0]["networks"]["benchmark_model"]
+    assert networks["available"]
+    for name in ("analysis", "hyper_analysis", "hyper_synthesis", "context", "synthesis"):
+        assert networks[name]["latency_metrics"]["avg_ms"] > 0
+        assert networks[name]["misc_metrics"]["num_runs"] == 2
 
 
 def test_battery_where_there_are_no_rails(phone, run, tmp_path):
@@ -226,7 +300,8 @@ def test_wrong_pixels_are_found(phone, run, folder, tmp_path):
     phone()
     (tmp_path / "plic").write_text(
         '#!/system/bin/sh\nif [ "$1" = hash ]; then echo "0 1 2 x"; exit; fi\n'
-        'for run in 1 2 3 4 5 6; do echo "1.0 2.0"; done\n'
+        'if [ "$1" = encode ]; then echo another > $5; exit; fi\n'
+        'for run in 1 2 3 4 5 6; do [ "$1" = bench ] && echo "1.0 2.0" || echo 1.0; done\n'
         '[ "$1" != decode ] || printf "P6\\n112 80\\n255\\n" > $4\n'
         '[ "$1" != decode ] || head -c 26880 /dev/zero >> $4\n'
     )
@@ -234,6 +309,7 @@ def test_wrong_pixels_are_found(phone, run, folder, tmp_path):
     assert result.exit_code == 1, result.output
     determinism = read_report(tmp_path / "out" / "profile.json")["devices"][0]["runs"][0]["determinism"]
     assert not determinism["equal"]
+    assert not any(stage["equal"] for stage in determinism["stages"])
     assert determinism["first_difference"]["tensor"] == "pixels"
     assert determinism["max_difference"] > 50
 

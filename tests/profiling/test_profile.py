@@ -74,12 +74,13 @@ def test_report_of_this_machine(report, folder):
     assert device["layer_counts"]["cpu"] == device["layer_counts"]["total"] > 10
     for r in device["runs"]:
         encode, decode = (r["latency_metrics"][side] for side in ("encode", "decode"))
-        assert set(encode["stages"]) == {"load", "analysis", "hyper_analysis", "hyper_synthesis", "context", "symbols",
-                                         "entropy_encoding"}  # fmt: skip
-        assert set(decode["stages"]) == {"container", "entropy_decoding", "hyper_synthesis", "context", "synthesis",
-                                         "symbols"}  # fmt: skip
+        assert set(encode["stages"]) == {"load", "pre_processing", "analysis", "hyper_analysis", "hyper_synthesis",
+                                         "context", "quantization", "entropy_encoding", "other"}  # fmt: skip
+        assert set(decode["stages"]) == {"entropy_decoding", "hyper_synthesis", "context", "dequantization",
+                                         "synthesis", "post_processing", "other"}  # fmt: skip
         sums = np.sum([s["samples_ms"] for s in decode["stages"].values()], axis=0)
-        np.testing.assert_allclose(sums, decode["total"]["samples_ms"], rtol=0.1, atol=0.1)
+        np.testing.assert_allclose(sums, decode["total"]["samples_ms"], rtol=0.01, atol=0.01)
+        assert len(decode["processor"]["samples_ms"]) == len(decode["total"]["samples_ms"])
         assert r["determinism"]["equal"]
         assert r["determinism"]["first_difference"] is None
         assert {s["stage"] for s in r["determinism"]["stages"]} >= {"file", "symbols", "pixels"}

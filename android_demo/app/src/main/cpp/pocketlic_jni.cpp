@@ -261,30 +261,14 @@ NATIVE(jlong, symbols)(JNIEnv* env, jobject, jlong handle, jbyteArray file, jlon
     const Bytes data(env, file);
     const plic_limits limits = limits_of(max_memory);
     plic_info info;
-    plic_error error;
-    if (plic_read_info(data.data(), data.size(), &limits, &info, &error) != PLIC_OK) {
-        fail(env, error);
-        return 0;
-    }
-    plic_model_info m;
-    plic_model_describe(engine(handle)->model, &m);
-    const size_t latents = size_t{info.latent_height} * info.latent_width;
     plic_symbols s = {};
-    s.z_count = size_t{info.hyper_height} * info.hyper_width * m.hyper_channels;
-    s.y_count = latents * m.latent_channels;
-    s.details_count = latents * m.detail_channels;
-    s.z = static_cast<int8_t*>(std::malloc(s.z_count));
-    s.y = static_cast<int32_t*>(std::malloc(s.y_count * sizeof(int32_t)));
-    s.details = static_cast<int32_t*>(std::malloc(s.details_count * sizeof(int32_t)));
-    if (s.z == nullptr || s.y == nullptr || s.details == nullptr) {
-        error = {PLIC_ERROR_MEMORY, "out of memory"};
-        fail(env, error);
-    } else if (plic_decode_symbols(engine(handle)->model, data.data(), data.size(), &limits, &s, &error) != PLIC_OK) {
-        fail(env, error);
-    }
-    std::free(s.z);
-    std::free(s.y);
-    std::free(s.details);
+    plic_error error;
+    plic_status status = plic_read_info(data.data(), data.size(), &limits, &info, &error);
+    if (status == PLIC_OK) status = plic_allocate_symbols(engine(handle)->model, &info, &s, &error);
+    if (status == PLIC_OK)
+        status = plic_decode_symbols(engine(handle)->model, data.data(), data.size(), &limits, &s, &error);
+    if (status != PLIC_OK) fail(env, error);
+    plic_free_symbols(&s);
     return static_cast<jlong>(s.z_count + s.y_count + s.details_count);
 }
 

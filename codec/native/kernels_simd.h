@@ -1,0 +1,75 @@
+// What the kernels for vector instructions share, and their names.
+#pragma once
+
+#include <cstring>
+
+#include "kernels.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define POCKETLIC_X86 1
+#else
+#define POCKETLIC_X86 0
+#endif
+
+// Not big-endian, whose vectors count their lanes the other way round.
+#if defined(__ARM_NEON) && defined(__GNUC__) && !defined(__ARM_BIG_ENDIAN)
+#define POCKETLIC_ARM 1
+#else
+#define POCKETLIC_ARM 0
+#endif
+
+// The dot product of Armv8.2, with compilers whose header has it for functions that ask for it, or for all.
+#if POCKETLIC_ARM && defined(__aarch64__) && \
+    (defined(__ARM_FEATURE_DOTPROD) || !defined(__clang__) || __clang_major__ >= 17)
+#define POCKETLIC_DOT 1
+#else
+#define POCKETLIC_DOT 0
+#endif
+
+namespace pocketlic {
+
+#if POCKETLIC_X86
+extern const Kernels kAvx2, kVnni;
+#endif
+#if POCKETLIC_ARM
+extern const Kernels kNeon;
+#endif
+#if POCKETLIC_DOT
+extern const Kernels kDot;
+#endif
+
+inline size_t count(int32_t n) { return static_cast<size_t>(n); }
+inline size_t round_up(size_t n, size_t m) { return (n + m - 1) / m * m; }
+inline size_t blocks(const Pointwise& c) { return round_up(count(c.outputs), kBlock) / kBlock; }
+
+inline int32_t load32(const void* p) {
+    int32_t v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+
+// Weights [block][group of kGroup inputs][16 outputs][kGroup]; missing inputs and outputs are 0. `correction` times
+// the sum of an output's weights is taken off its bias.
+template <typename T, size_t kGroup>
+bool pack(Arena& arena, const int8_t* weight, const int32_t* bias, int32_t correction, Pointwise& to) {
+    const size_t inputs = count(to.inputs), groups = round_up(inputs, kGroup) / kGroup;
+    const size_t padded = blocks(to) * kBlock;
+    auto* w = arena.make<T>(uint64_t{padded} * groups * kGroup);
+    auto* b = arena.make<int32_t>(padded);
+    if (w == nullptr || b == nullptr) return false;
+    for (size_t o = 0; o < count(to.outputs); ++o) {
+        int64_t sum = 0;
+        for (size_t i = 0; i < inputs; ++i) {
+            const int8_t v = weight[o * inputs + i];
+            sum += v;
+            w[((o / kBlock * groups + i / kGroup) * kBlock + o % kBlock) * kGroup + i % kGroup] = v;
+        }
+        // Modulo 2^32: the accumulator, which wraps as well, ends where it should.
+        b[o] = static_cast<int32_t>(static_cast<uint32_t>(bias[o] - correction * sum));
+    }
+    to.weight = w;
+    to.bias = b;
+    return true;
+}
+
+}  // namespace pocketlic
