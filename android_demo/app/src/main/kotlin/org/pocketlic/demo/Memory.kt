@@ -18,7 +18,7 @@ object Memory {
     /** Of that, for Android's own part in a process, the app's code, its views and the open model: an estimate. */
     const val PLATFORM = 48L shl 20
 
-    /** What one call of the native core may take; 12 megapixels need 80 MB to be encoded. */
+    /** What one call of the native core may take; 12 megapixels need 52 MB to be encoded. */
     const val CALL = 96L shl 20
 
     /** What all threads that decode one picture may take; for a panorama, one alone may take [CALL]. */
