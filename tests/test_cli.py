@@ -192,7 +192,7 @@ def huge(data):
         (lambda d: d + b"more", "damaged"),
         (lambda d: b"\x89PNG\r\n\x1a\n" + d, "not a .plic file"),
         (lambda d: d.replace(b"\r\n", b"\n", 1), "text mode"),
-        (lambda d: d[:4] + b"\x02" + d[5:], "version 2 is newer"),
+        (lambda d: d[:4] + b"\x03" + d[5:], "version 3 is newer"),
         (of_stranger, "needs model 737472616e676572"),
         (damaged_payload, "damaged payload"),
         (huge, "more than the limit"),

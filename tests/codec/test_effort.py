@@ -82,7 +82,7 @@ def test_rate_aware_rounding_goes_toward_zero_and_pays(profile, photograph):
 
 
 def test_energies_are_those_of_errors_in_a_picture(photograph):
-    """An error in every fourth cell of a channel of d changes a photograph by about as much as they foretell."""
+    """An error in every fourth cell of a channel of d changes a photograph about as they foretell."""
     codec = codec_of("cpu")
     quality = 3000
     symbols = codec.analyse(photograph, quality)
@@ -97,7 +97,8 @@ def test_energies_are_those_of_errors_in_a_picture(photograph):
         moved = codec.synthesise(replace(symbols, details=details), header).astype(int)
         energy = np.square(moved - before).sum() / details[1::4, 1::4, channel].size
         ratios.append(energy / (energies[channel] * float(step[channel]) ** 2))
-    assert 0.6 < np.exp(np.mean(np.log(ratios))) < 1.6
+    # Within a factor of two: they are measured on flat grey, and contents damp or raise them.
+    assert 0.5 < np.exp(np.mean(np.log(ratios))) < 2
     assert energies.max() > 10 * energies.min()  # so that the ratios say something
     assert max(ratios) < 3 * min(ratios)
 

@@ -52,7 +52,7 @@ def main() -> None:
             header = plic.Header(70, 50, False, data[0] * 39 if data else 0, codec.model_id)
             data = plic.write(plic.PlicFile(header, (data[1:],)))
         elif kind == 1 and len(data) >= 20:
-            data = plic.MAGIC + b"\1" + data[5:6] + codec.model_id + data[14:-4]
+            data = plic.MAGIC + bytes([plic.VERSION]) + data[5:6] + codec.model_id + data[14:-4]
             data += plic.crc32c(data).to_bytes(4, "little")
         if symbols(read, data) != symbols(read_native, data):
             raise AssertionError("the decoders differ")
