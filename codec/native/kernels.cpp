@@ -84,11 +84,7 @@ void accumulate_plain(const Pointwise& c, const int8_t* x, size_t pixels, int32_
 }
 
 void rows_plain(const Term* terms, size_t n_terms, const int64_t* base, size_t count, int32_t last, uint8_t* y) {
-    for (size_t i = 0; i < count; ++i) {
-        int64_t sum = base[i];
-        for (size_t t = 0; t < n_terms; ++t) sum += int64_t{terms[t].acc[i]} * terms[t].scale[i];
-        y[i] = static_cast<uint8_t>(std::clamp<int64_t>(sum >> 16, 0, last));
-    }
+    rows_from(0, terms, n_terms, base, count, last, y);
 }
 
 POCKETLIC_INLINE void depthwise_body(const Depthwise& c, const int8_t* const* rows, int32_t x0, int32_t width,

@@ -148,11 +148,7 @@ void rows_neon(const Term* terms, size_t n_terms, const int64_t* base, size_t n,
         }
         vst1_u8(y + i, vmovn_u16(vcombine_u16(half[0], half[1])));
     }
-    for (; i < n; ++i) {
-        int64_t sum = base[i];
-        for (size_t t = 0; t < n_terms; ++t) sum += int64_t{terms[t].acc[i]} * terms[t].scale[i];
-        y[i] = static_cast<uint8_t>(std::clamp<int64_t>(sum >> 16, 0, last));
-    }
+    rows_from(i, terms, n_terms, base, n, last, y);
 }
 
 // 8 * kVectors channels of one pixel, of the columns begin .. end - 1 of the kernel.
@@ -192,15 +188,7 @@ void depthwise_neon(const Depthwise& c, const int8_t* const* rows, int32_t x0, i
         size_t at = 0;
         for (; at + 32 <= channels; at += 32) depthwise_channels<4>(c, rows, x0, column, from, to, at, y);
         for (; at + 8 <= channels; at += 8) depthwise_channels<1>(c, rows, x0, column, from, to, at, y);
-        for (; at < channels; ++at) {
-            int32_t acc = c.bias[at];
-            for (int32_t dy = 0; dy < c.kernel; ++dy)
-                for (int32_t dx = from; rows[dy] != nullptr && dx < to; ++dx)
-                    acc += (rows[dy][count(column + dx - half - x0) * channels + at] - c.zero_in) *
-                           c.weight[count(dy * c.kernel + dx) * channels + at];
-            const int32_t v = ((acc + (1 << (c.shift[at] - 1))) >> c.shift[at]) + c.zero;
-            y[at] = static_cast<int8_t>(std::clamp(v, c.low, 127));
-        }
+        for (; at < channels; ++at) y[at] = depthwise_one(c, rows, x0, column, from, to, at);
     }
 }
 

@@ -1,6 +1,7 @@
 // What the kernels for vector instructions share, and their names.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels.h"
@@ -46,6 +47,29 @@ inline int32_t load32(const void* p) {
     int32_t v;
     std::memcpy(&v, p, sizeof v);
     return v;
+}
+
+// Table rows from the i-th on: those that fill no vector, or all.
+inline void rows_from(size_t i, const Term* terms, size_t n_terms, const int64_t* base, size_t n, int32_t last,
+                      uint8_t* y) {
+    for (; i < n; ++i) {
+        int64_t sum = base[i];
+        for (size_t t = 0; t < n_terms; ++t) sum += int64_t{terms[t].acc[i]} * terms[t].scale[i];
+        y[i] = static_cast<uint8_t>(std::clamp<int64_t>(sum >> 16, 0, last));
+    }
+}
+
+// Channel `at` of one pixel, of the columns begin .. end - 1 of the kernel: for channels that fill no vector.
+inline int8_t depthwise_one(const Depthwise& c, const int8_t* const* rows, int32_t x0, int32_t column, int32_t begin,
+                            int32_t end, size_t at) {
+    const size_t channels = count(c.channels);
+    int32_t acc = c.bias[at];
+    for (int32_t dy = 0; dy < c.kernel; ++dy)
+        for (int32_t dx = begin; rows[dy] != nullptr && dx < end; ++dx)
+            acc += (rows[dy][count(column + dx - c.kernel / 2 - x0) * channels + at] - c.zero_in) *
+                   c.weight[count(dy * c.kernel + dx) * channels + at];
+    const int32_t v = ((acc + (1 << (c.shift[at] - 1))) >> c.shift[at]) + c.zero;
+    return static_cast<int8_t>(std::clamp(v, c.low, 127));
 }
 
 // Weights [block][group of kGroup inputs][16 outputs][kGroup]; missing inputs and outputs are 0. `correction` times

@@ -147,11 +147,7 @@ AVX2 void rows_avx2(const Term* terms, size_t n_terms, const int64_t* base, size
         const __m128i pairs = _mm_unpacklo_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
         _mm_storel_epi64(reinterpret_cast<__m128i*>(y + i), _mm_packus_epi16(pairs, pairs));
     }
-    for (; i < n; ++i) {
-        int64_t sum = base[i];
-        for (size_t t = 0; t < n_terms; ++t) sum += int64_t{terms[t].acc[i]} * terms[t].scale[i];
-        y[i] = static_cast<uint8_t>(std::clamp<int64_t>(sum >> 16, 0, last));
-    }
+    rows_from(i, terms, n_terms, base, n, last, y);
 }
 
 // Eight channels of one pixel; x * w fits 16 bits because |x| <= 255 and |w| <= 127.
@@ -197,15 +193,7 @@ AVX2 void depthwise_avx2(const Depthwise& c, const int8_t* const* rows, int32_t 
         size_t at = 0;
         for (; at + 32 <= channels; at += 32) depthwise_channels<4>(c, store, rows, x0, column, from, to, at, y);
         for (; at + 8 <= channels; at += 8) depthwise_channels<1>(c, store, rows, x0, column, from, to, at, y);
-        for (; at < channels; ++at) {
-            int32_t acc = c.bias[at];
-            for (int32_t dy = 0; dy < c.kernel; ++dy)
-                for (int32_t dx = from; rows[dy] != nullptr && dx < to; ++dx)
-                    acc += (rows[dy][count(column + dx - half - x0) * channels + at] - c.zero_in) *
-                           c.weight[count(dy * c.kernel + dx) * channels + at];
-            const int32_t v = ((acc + (1 << (c.shift[at] - 1))) >> c.shift[at]) + c.zero;
-            y[at] = static_cast<int8_t>(std::clamp(v, c.low, 127));
-        }
+        for (; at < channels; ++at) y[at] = depthwise_one(c, rows, x0, column, from, to, at);
     }
 }
 
