@@ -734,6 +734,12 @@ private:
         return static_cast<int32_t>(n >= 0 ? n / d : -((-n + d - 1) / d));
     }
 
+    // The symbol of a detail, which is in 2^-8 of its grid.
+    int32_t detail_symbol(size_t channel, int64_t value) const {
+        const int64_t bounded = std::clamp<int64_t>(value, -(128 << 8), (128 << 8) - 1);
+        return divide(bounded, coder_.step(0, static_cast<size_t>(model_.latents) + channel));
+    }
+
     // One part, in latents: y_ and details_, and both on their grids.
     bool analyse(const Region& part, const View& pixels, const View* grid) {
         const Region wanted[2] = {part, part.scaled(2, 1)};
@@ -741,7 +747,7 @@ private:
         if (!run(model_, kAnalysis, coder_.workspace_, coder_.lh_ * kLatent, coder_.lw_ * kLatent, &pixels, wanted,
                  made))
             return false;
-        const auto latents = static_cast<size_t>(model_.latents), quarter = static_cast<size_t>(model_.details) / 4;
+        const auto quarter = static_cast<size_t>(model_.details) / 4;
         if (!project(0, model_.to_latents, made[0], wanted[0], [&](int32_t y, int32_t x, size_t c, int64_t value) {
                 const size_t at = Decoder::index(y, x, coder_.lw_, model_.latents) + c;
                 y_[at] = static_cast<int16_t>(std::clamp<int64_t>(value, INT16_MIN, INT16_MAX));
@@ -756,8 +762,7 @@ private:
         return project(1, model_.to_details, made[1], wanted[1], [&](int32_t y, int32_t x, size_t c, int64_t value) {
             const size_t channel = static_cast<size_t>(y % 2 * 2 + x % 2) * quarter + c;
             const size_t at = Decoder::index(y / 2, x / 2, coder_.lw_, model_.details) + channel;
-            const int64_t bounded = std::clamp<int64_t>(value, -(128 << 8), (128 << 8) - 1);
-            details_[at] = static_cast<int16_t>(divide(bounded, coder_.step(0, latents + channel)));
+            details_[at] = static_cast<int16_t>(detail_symbol(channel, value));
             grid[1].data[at] = coarse(value);
         });
     }
@@ -933,7 +938,7 @@ struct Whole {
         const auto channels = [&](uint32_t o) { return analysis.tensors[analysis.outputs[o]].spec.channels; };
         const Region halves = all().scaled(2, 1);
         const View from[2] = {grid(features, channels(0)), {const_cast<int8_t*>(fine), halves, channels(1)}};
-        const auto latents = static_cast<size_t>(model.latents), quarter = static_cast<size_t>(model.details) / 4;
+        const auto quarter = static_cast<size_t>(model.details) / 4;
         return encoder.project(0, model.to_latents, from[0], all(),
                                [&](int32_t i, int32_t j, size_t c, int64_t value) {
                                    const size_t at = index(i, j, model.latents) + c;
@@ -944,8 +949,7 @@ struct Whole {
                                [&](int32_t i, int32_t j, size_t c, int64_t value) {
                                    const size_t channel = static_cast<size_t>(i % 2 * 2 + j % 2) * quarter + c;
                                    const size_t at = index(i / 2, j / 2, model.details) + channel;
-                                   const int64_t bounded = std::clamp<int64_t>(value, -(128 << 8), (128 << 8) - 1);
-                                   details[at] = Encoder::divide(bounded, decoder.step(0, latents + channel));
+                                   details[at] = encoder.detail_symbol(channel, value);
                                    coarse_d[at] = Encoder::coarse(value);
                                });
     }
