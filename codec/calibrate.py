@@ -52,13 +52,11 @@ def count_magnitudes(codec: Codec, coded: Iterable[tuple[NDArray[np.int32], NDAr
 
 def fit_prediction(hypers: Iterable[Int8]) -> Int8:
     """`IntegerModel.hyper_prediction`, int8 [64, 3], with the least squared error on z of pictures, int8 [h, w, 64]."""
-    products: NDArray[np.float64] | float = 0.0
-    for z in hypers:
-        all_four = np.stack([*hyper_neighbours(z), z], 2).reshape(-1, 4, z.shape[2]).astype(float)
-        products = products + np.einsum("nic,njc->cij", all_four, all_four)
-    assert isinstance(products, np.ndarray)
+    cells = [(hyper_neighbours(z, *at), z[at]) for z in hypers for at in np.ndindex(z.shape[:2])]
+    around, center = (np.array(part, float) for part in zip(*cells, strict=True))
     # A channel that hardly varies is not predicted.
-    weights = np.linalg.solve(products[:, :3, :3] + 10 * np.eye(3), products[:, :3, 3:])[:, :, 0]
+    covariance = np.einsum("nci,ncj->cij", around, around) + 10 * np.eye(3)
+    weights = np.linalg.solve(covariance, np.einsum("nci,nc->ci", around, center)[:, :, None])[:, :, 0]
     return np.clip(np.round(64 * weights), -128, 127).astype(np.int8)
 
 

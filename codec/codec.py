@@ -280,31 +280,23 @@ class Codec:
 
     def differences(self, z: Int8) -> NDArray[np.int32]:
         """z int8 [h, w, 64] less its prediction from the cells to the left, above and above left, int32."""
-        return z - self._prediction(*hyper_neighbours(z))
+        cells = np.ndindex(z.shape[:2])
+        return np.array([z[cell] - self._prediction(z, *cell) for cell in cells], np.int32).reshape(z.shape)
 
     def _undo_prediction(self, differences: NDArray[np.int32]) -> Int8:
         """z of its `differences`; ValueError when it is no int8."""
-        h, w, channels = differences.shape
-        z = np.zeros((h + 1, w + 1, channels), np.int8)  # below a row and right of a column of what is outside
-        for y in range(1, h + 1):
-            z[y, 0] = z[y - 1, 1] if y > 1 else 0
-            for x in range(1, w + 1):
-                left, above, corner = z[y, x - 1], z[y - 1, x], z[y - 1, x - 1]
-                if y == 1:
-                    above = corner = left
-                elif x == 1:
-                    corner = above
-                cell = differences[y - 1, x - 1] + self._prediction(left, above, corner)
-                if cell.min() < -128 or cell.max() > 127:  # now: predictions from it could exceed 32 bits
-                    raise ValueError("z outside int8")
-                z[y, x] = cell
-        return np.ascontiguousarray(z[1:, 1:])
+        z = np.zeros(differences.shape, np.int8)
+        for y, x in np.ndindex(z.shape[:2]):
+            cell = differences[y, x] + self._prediction(z, y, x)
+            if cell.min() < -128 or cell.max() > 127:
+                raise ValueError("z outside int8")
+            z[y, x] = cell
+        return z
 
-    def _prediction(self, left: Int8, above: Int8, corner: Int8) -> NDArray[np.int32]:
-        """Of z [..., 64], from its neighbours."""
-        weights = self.model.hyper_prediction.T.astype(np.int32)
-        total = left * weights[0] + above * weights[1] + corner * weights[2]
-        return np.asarray((total + 32) >> 6)
+    def _prediction(self, z: Int8, y: int, x: int) -> NDArray[np.int32]:
+        """Of z [y, x], int32 [64]."""
+        weights = self.model.hyper_prediction.astype(np.int32)
+        return np.asarray(((weights * hyper_neighbours(z, y, x)).sum(1) + 32) >> 6)
 
     def _z_rows(self, shape: tuple[int, ...], quality: int) -> NDArray[np.uint8]:
         fixed = interpolate(self.model.hyper_row_knots, quality)
@@ -382,16 +374,18 @@ def _read(stream: SymbolReader | rans.SymbolReader, rows: NDArray[np.uint8]) -> 
     return stream.read(rows.ravel()).reshape(rows.shape)
 
 
-def hyper_neighbours(z: Int8) -> tuple[Int8, Int8, Int8]:
-    """The cells to the left of each of z [h, w, 64], above it, and above left, each int8 [h, w, 64].
+def hyper_neighbours(z: Int8, y: int, x: int) -> Int8:
+    """Of cell (y, x) of z [h, w, 64] the cells to the left, above, and above left, int8 [64, 3].
 
-    In the first row all three are the one to the left, in the first column the one above, in the corner 0.
+    In the first row all three are the one to the left, in the first column the one above, in the first cell 0.
     """
-    left, above, corner = (np.zeros_like(z) for _ in range(3))
-    left[:, 1:], above[1:], corner[1:, 1:] = z[:, :-1], z[:-1], z[:-1, :-1]
-    above[0] = corner[0] = left[0]
-    left[1:, 0] = corner[1:, 0] = above[1:, 0]
-    return left, above, corner
+    if x == 0:
+        cells = [z[y - 1, 0] if y > 0 else np.zeros_like(z[0, 0])] * 3
+    elif y == 0:
+        cells = [z[0, x - 1]] * 3
+    else:
+        cells = [z[y, x - 1], z[y - 1, x], z[y - 1, x - 1]]
+    return np.stack(cells, 1)
 
 
 def anchor_mask(height: int, width: int, channels: int) -> NDArray[np.bool_]:
