@@ -180,14 +180,13 @@ def _print(report: dict[str, object]) -> None:
             f"{latency['first_inference_ms']:.2f}",
             f"{total['median_ms'] / (run['width'] * run['height'] / 1e6):.2f}",
             processor_text(latency),
-            energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"})),
+            energy_text(run, side),
             determinism_text(run["determinism"]),
         )
     counted = Table("emulated device", "picture", "side", "instructions", "energy", "reference")
     for device, run, side, _ in sides(report, emulated=True):
-        energy = energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"}))
-        counts = instructions_text(run, side)
-        counted.add_row(device["name"], run["image"], side, counts, energy, determinism_text(run["determinism"]))
+        texts = instructions_text(run, side), energy_text(run, side), determinism_text(run["determinism"])
+        counted.add_row(device["name"], run["image"], side, *texts)
     for printed in (table, counted):
         if printed.row_count:
             _console().print(printed)

@@ -73,8 +73,9 @@ def write_reports(report: Report, out: Path) -> list[Path]:
     return list(names)
 
 
-def energy_text(energy: dict[str, Any]) -> str:
-    """Energy per picture, or why there is none."""
+def energy_text(run: dict[str, Any], side: str) -> str:
+    """Energy of a side per picture, or why there is none."""
+    energy = run["energy"].get(side, {"available": False, "reason": "not measured"})
     if not energy["available"]:
         return f"not available: {energy['reason']}"
     return (
@@ -86,6 +87,19 @@ def energy_text(energy: dict[str, Any]) -> str:
 def processor_text(latency: dict[str, Any]) -> str:
     """Median milliseconds of processor time, if that was measured."""
     return f"{latency['processor']['median_ms']:.2f}" if "processor" in latency else "not measured"
+
+
+TIME_HEAD = ("picture", "side", "median ms", "p90", "p99", "sd", "min", "max", "first", "ms/MP", "processor ms")
+
+
+def time_row(run: dict[str, Any], side: str) -> list[str]:
+    """Under `TIME_HEAD`: how long a side of a run took."""
+    latency = run["latency_metrics"][side]
+    total = latency["total"]
+    cells = [f"{total[k]:.2f}" for k in ("median_ms", "p90_ms", "p99_ms", "stddev_ms", "min_ms", "max_ms")]
+    per_megapixel = total["median_ms"] / (run["width"] * run["height"] / 1e6)
+    cells += [f"{latency['first_inference_ms']:.2f}", f"{per_megapixel:.2f}", processor_text(latency)]
+    return [run["image"], side, *cells]
 
 
 def instructions_text(run: dict[str, Any], side: str) -> str:
@@ -205,24 +219,15 @@ def _instruction_lines(device: dict[str, Any]) -> list[str]:
     lines = ["| picture | side | instructions | energy |", "|---|---|---|---|"]
     for run in device["runs"]:
         for side in run["latency_metrics"]:
-            energy = energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"}))
-            lines.append(f"| {run['image']} | {side} | {instructions_text(run, side)} | {energy} |")
+            lines.append(f"| {run['image']} | {side} | {instructions_text(run, side)} | {energy_text(run, side)} |")
     return lines
 
 
 def _time_lines(device: dict[str, Any]) -> list[str]:
-    lines = [
-        "| picture | side | median ms | p90 | p99 | sd | min | max | first | ms/MP | processor ms | energy |",
-        "|" + "---|" * 12,
-    ]
+    lines = ["| " + " | ".join((*TIME_HEAD, "energy")) + " |", "|" + "---|" * (len(TIME_HEAD) + 1)]
     for run in device["runs"]:
-        for side, latency in run["latency_metrics"].items():
-            total = latency["total"]
-            cells = [f"{total[k]:.2f}" for k in ("median_ms", "p90_ms", "p99_ms", "stddev_ms", "min_ms", "max_ms")]
-            per = total["median_ms"] / (run["width"] * run["height"] / 1e6)
-            cells += [f"{latency['first_inference_ms']:.2f}", f"{per:.2f}", processor_text(latency)]
-            cells.append(energy_text(run["energy"].get(side, {"available": False, "reason": "not measured"})))
-            lines.append(f"| {run['image']} | {side} | " + " | ".join(cells) + " |")
+        for side in run["latency_metrics"]:
+            lines.append("| " + " | ".join([*time_row(run, side), energy_text(run, side)]) + " |")
     lines += ["", "| picture | side | stage | median ms | part |", "|---|---|---|---|---|"]
     for run in device["runs"]:
         for side, latency in run["latency_metrics"].items():
@@ -271,17 +276,9 @@ def page(reports: Sequence[Report]) -> str:
 def _tables(device: dict[str, Any]) -> str:
     latency, outcome, hashes = [], [], []
     for run in device["runs"]:
-        for side, times in run["latency_metrics"].items():
-            if device["emulated"]:
-                latency.append([run["image"], side, instructions_text(run, side)])
-                continue
-            total = times["total"]
-            cells = [run["image"], side]
-            cells += [f"{total[k]:.2f}" for k in ("median_ms", "p90_ms", "p99_ms", "stddev_ms", "min_ms", "max_ms")]
-            cells += [f"{times['first_inference_ms']:.2f}"]
-            cells.append(f"{total['median_ms'] / (run['width'] * run['height'] / 1e6):.2f}")
-            cells.append(processor_text(times))
-            latency.append(cells)
+        for side in run["latency_metrics"]:
+            counted = [run["image"], side, instructions_text(run, side)]
+            latency.append(counted if device["emulated"] else time_row(run, side))
         energy = _energy_of(run)
         memory = ", ".join(f"{k} {v}" for k, v in run.get("memory_metrics", {}).items()) or "not measured"
         psnr = "lossless" if run["psnr_db"] is None else f"{run['psnr_db']:.2f}"
@@ -295,9 +292,7 @@ def _tables(device: dict[str, Any]) -> str:
             f"<tr><td>{html.escape(run['image'])}</td><td>{marks}</td>"
             f"<td>{html.escape(determinism_text(determinism))}</td></tr>"
         )
-    head = ["picture", "side", "median ms", "p90", "p99", "sd", "min", "max", "first", "ms/MP", "processor ms"]
-    if device["emulated"]:
-        head = ["picture", "side", "instructions"]
+    head = ("picture", "side", "instructions") if device["emulated"] else TIME_HEAD
     return (
         _table(head, latency)
         + _table(["picture", "bpp", "PSNR dB", "memory", "energy"], outcome, "scroll text")
@@ -309,7 +304,7 @@ def _tables(device: dict[str, Any]) -> str:
 
 
 def _energy_of(run: dict[str, Any]) -> str:
-    texts = {side: energy_text(energy) for side, energy in run["energy"].items()}
+    texts = {side: energy_text(run, side) for side in run["energy"]}
     if len(set(texts.values())) == 1 and not any(e["available"] for e in run["energy"].values()):
         return next(iter(texts.values()))  # one reason for both sides
     return "; ".join(f"{side} {text}" for side, text in texts.items())
