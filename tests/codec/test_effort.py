@@ -81,10 +81,13 @@ def test_rate_aware_rounding_goes_toward_zero_and_pays(profile, photograph):
         assert np.mean(strict.details != plain.details) < 0.001
 
 
-def test_energies_are_those_of_errors_in_a_picture(photograph):
-    """An error in every fourth cell of a channel of d changes a photograph about as they foretell."""
+@pytest.mark.parametrize(("quality", "low", "high"), [(3000, 0.5, 2), (6000, 0.6, 1.6)])
+def test_energies_are_those_of_errors_in_a_picture(photograph, quality, low, high):
+    """An error in every fourth cell of a channel of d changes a photograph by about as much as they foretell.
+
+    Less at low qualities, whose large steps saturate on top of what a picture has already.
+    """
     codec = codec_of("cpu")
-    quality = 3000
     symbols = codec.analyse(photograph, quality)
     step = codec.detail_step(quality)
     header = Lagrangian(codec, photograph, quality).header
@@ -97,8 +100,7 @@ def test_energies_are_those_of_errors_in_a_picture(photograph):
         moved = codec.synthesise(replace(symbols, details=details), header).astype(int)
         energy = np.square(moved - before).sum() / details[1::4, 1::4, channel].size
         ratios.append(energy / (energies[channel] * float(step[channel]) ** 2))
-    # Within a factor of two: they are measured on flat grey, and contents damp or raise them.
-    assert 0.5 < np.exp(np.mean(np.log(ratios))) < 2
+    assert low < np.exp(np.mean(np.log(ratios))) < high
     assert energies.max() > 10 * energies.min()  # so that the ratios say something
     assert max(ratios) < 3 * min(ratios)
 
