@@ -189,7 +189,11 @@ int encode(Job& job, const char* path, const char* quality, const char* target, 
         (kind != '5' && kind != '6') || std::isspace(std::fgetc(in.file)) == 0)
         return complain(path, "not a PPM or PGM of 8 bits");
     info.components = kind == '6' ? 3 : 1;
-    info.quality_hundredths = static_cast<uint32_t>(100 * std::atof(quality) + 0.5);
+    char* end = nullptr;
+    const double wanted = std::strtod(quality, &end);
+    if (end == quality || *end != 0) return complain(quality, "not a number");
+    // What does not even fit is out of range too, which the core says.
+    info.quality_hundredths = wanted >= 0 && wanted <= 100 ? static_cast<uint32_t>(100 * wanted + 0.5) : UINT32_MAX;
     in.row_bytes = size_t{info.width} * info.components;
     const long begin = std::ftell(in.file);
     bool written = true;

@@ -125,6 +125,22 @@ def test_damaged_files(tool, files, tmp_path):
         assert tool("decode", files / "model", path, tmp_path / "out.ppm").returncode in (0, 2)
 
 
+@pytest.mark.parametrize(
+    ("quality", "message"),
+    [
+        *((text, "not a number") for text in ("", "best", "60%")),
+        *((text, "quality are out of range") for text in ("-1", "100.5", "nan", "1e99")),
+    ],
+)
+def test_qualities_that_are_none(tool, files, tmp_path, quality, message):
+    (tmp_path / "picture.ppm").write_bytes(b"P6\n2 1\n255\n" + bytes(6))
+    for command, last in (("encode", tmp_path / "out"), ("bench-encode", 1)):
+        done = tool(command, files / "model", tmp_path / "picture.ppm", quality, last)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_damaged_models(tool, files, tmp_path):
     rng = np.random.default_rng(0)
     model = (files / "model").read_bytes()
