@@ -5,7 +5,8 @@
     3 .. 9  gradient descent on y and d through the decoder, ever longer (`refine`, which needs torch)
 
 What is minimized is the Lagrangian that training minimizes, with the bits of the model's own tables and the error of
-the picture that the decoder will show. No level returns symbols that cost more than those of level 0.
+the picture that the decoder will show: squared error, or with weights tuned for the eye what `models.perceptual` says
+(then every level needs torch). No level returns symbols that cost more than those of level 0.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Lagrangian:
     def __init__(self, codec: Codec, rgb: NDArray[np.uint8], quality: int) -> None:
         self.codec, self.rgb, self.quality = codec, rgb, quality
         self.header = Header(rgb.shape[1], rgb.shape[0], False, quality, codec.model_id)
+        self.visual = codec.model.notes.get("tune") == "visual"
         # Bits that a unit of squared error of one sample is worth.
         self.error_bits = rate_weight(quality) / 3
         values, rows = np.meshgrid(np.arange(-REACH, REACH + 1), np.arange(len(codec.model.table_radius)))
@@ -76,7 +78,12 @@ class Lagrangian:
         """Bits plus the error of the decoded picture, in bits."""
         parts = self.codec.coded(symbols, self.quality)
         rate = sum(float(self.bits(values, rows).sum(dtype=np.float64)) for values, rows in parts)
-        error = self.codec.synthesise(symbols, self.header).astype(np.int32) - self.rgb
+        decoded = self.codec.synthesise(symbols, self.header)
+        if self.visual:
+            from .refine import visual_error
+
+            return rate + visual_error(self, decoded)
+        error = decoded.astype(np.int32) - self.rgb
         return rate + self.error_bits * float(np.square(error).sum(dtype=np.float64))
 
 

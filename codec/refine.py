@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..models.layers import DepthToSpace, SpaceToDepth, Upsample, clamp_ste, round_ste
+from ..models.perceptual import picture_bits
 from ..quantization.integer import Int8, IntegerNetwork, Layer
 from .codec import Latents, anchor_mask
 from .effort import REACH, Lagrangian, Progress
@@ -105,6 +106,13 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
     return np.asarray(tensor.detach()[0].permute(1, 2, 0).numpy())
 
 
+def visual_error(lagrangian: Lagrangian, decoded: NDArray[np.uint8]) -> float:
+    """What the errors of a decoded picture are worth to the eye, in bits."""
+    with torch.no_grad():
+        bits = picture_bits(_tensor(lagrangian.rgb), _tensor(decoded), torch.tensor([lagrangian.quality / 100]))
+    return float(bits)
+
+
 class Decoder:
     """The Lagrangian of one picture as a function of latents that has gradients.
 
@@ -127,6 +135,7 @@ class Decoder:
         self.wide = torch.from_numpy(codec.model.wide.astype(np.int64))
         self.detail_step = _tensor(codec.detail_step(quality)[None, None])
         self.target = _tensor(lagrangian.rgb) - 128
+        self.quality = torch.tensor([quality / 100])
 
     def loss(self, parts: Sequence[Tensor], noise: Sequence[Tensor], quantize: Quantize) -> Tensor:
         """Bits of (y, d) plus the error in bits; noise has their shapes. Exact where `quantize` gives whole symbols."""
@@ -150,7 +159,11 @@ class Decoder:
         d_hat = clamp_ste(self.detail_step * detail_symbols, -128, 127)
         (pixels,) = self.synthesis(torch.cat([planes, fine], 1), d_hat)
         height, width = self.target.shape[2:]
-        error = (pixels[:, :, :height, :width] - self.target).square().sum() * self.lagrangian.error_bits
+        pixels = pixels[:, :, :height, :width]
+        if self.lagrangian.visual:
+            error = picture_bits(self.target + 128, pixels + 128, self.quality).sum()
+        else:
+            error = (pixels - self.target).square().sum() * self.lagrangian.error_bits
         return error + self._rate(symbols, self.rows) + self._rate(detail_symbols, detail_rows)
 
     def _coded(self, rows: NDArray[np.uint8]) -> Tensor:

@@ -3,4 +3,4 @@
 from typing import Literal
 
 Tune = Literal["psnr", "visual"]
-"""What weights are trained for: the squared error of RGB, or the eye (`train.visual_distortion`)."""
+"""What weights are trained for: the squared error of RGB, or the eye (`perceptual.visual_bits`)."""

@@ -36,11 +36,11 @@ from . import Tune
 from .data import Photographs, list_photographs
 from .layers import leaky_gradient
 from .network import Codec, Coded, pad_to_stride, rate_weight
+from .perceptual import visual_bits
 
 LOG_EVERY = 50
-YCBCR = [[0.2126, 0.7152, 0.0722], [-0.1146, -0.3854, 0.5], [0.5, -0.4542, -0.0458]]  # BT.709
-# Both make as much of a typical crop as RGB's squared error.
-YCBCR_WEIGHT, MS_SSIM_WEIGHT = 1.5, 1500.0
+# Weights for the eye see more of the low qualities, where most of its metrics' ranges lie: the last weighs so much.
+VISUAL_EMPHASIS = 0.4
 
 
 @dataclass
@@ -56,7 +56,7 @@ class TrainOptions:
     adam_lr: float = 2.5e-3
     warmup: int = 200
     decay: float = 0.6
-    ema: float = 0.9995
+    ema: float = 0.9995  # of the averaged weights; 0 for none
     relu_leak: float = 0.1  # before the decay; see layers.leaky_gradient
     tune: Tune = "psnr"
     seed: int = 0
@@ -73,36 +73,23 @@ def learning_rate_factor(step: int, options: TrainOptions) -> float:
     return min(1.0, (step + 1) / options.warmup, left / max(1.0, options.decay * options.steps))
 
 
-def visual_distortion(a: Tensor, b: Tensor) -> Tensor:
-    """Distortion [B] between RGB [B, 3, H, W] in 0..1, H and W over 160, in 8-bit squared steps.
-
-    Half is the squared error in YCbCr (BT.709), weighted 6:1:1, half the luma's MS-SSIM (Wang, Simoncelli,
-    Bovik 2003): the seven metrics of JPEG AI's test conditions look at luma and structure.
-    """
-    from pytorch_msssim import ms_ssim  # type: ignore[import-untyped]
-
-    matrix = torch.tensor(YCBCR, device=a.device)
-    planes = [torch.einsum("oc,bchw->bohw", matrix, x) for x in (a, b)]
-    error = (planes[0] - planes[1]).square().mean((2, 3)) * 255.0**2
-    weights = torch.tensor([6.0, 1.0, 1.0], device=a.device) / 8
-    similarity: Tensor = ms_ssim(planes[0][:, :1], planes[1][:, :1], data_range=1.0, size_average=False)
-    return 0.5 * YCBCR_WEIGHT * (error @ weights) + 0.5 * MS_SSIM_WEIGHT * (1 - similarity)
-
-
 def rate_distortion(coded: Coded, image: Tensor, quality: Tensor, tune: Tune = "psnr") -> tuple[Tensor, Tensor, Tensor]:
     """(loss, bpp, distortion in 8-bit squared steps), the loss a scalar and the others [B].
 
     bpp + weight * distortion grows with the square root of the weight; dividing by it gives every quality an
-    equal say in relative terms, which is what a BD-rate measures.
+    equal say in relative terms, which is what a BD-rate measures. For the eye the distortion is what squared steps
+    would have to be for `rate_weight` to make `perceptual.visual_bits` of them.
     """
+    weight = rate_weight(quality)
+    scale = (0.013 / weight).sqrt()
     bpp = (coded.latent_bits + coded.hyper_bits) / (image.shape[2] * image.shape[3])
     if tune == "visual":
-        distortion = visual_distortion(coded.reconstruction, image)
+        distortion = visual_bits(image * 255.0, coded.reconstruction * 255.0, quality) / weight
+        scale = scale * VISUAL_EMPHASIS ** (quality / 100.0)
     else:
         error = (coded.reconstruction - image).permute(0, 2, 3, 1).flatten(1)
         distortion = (error * error).mean(1) * 255.0**2
-    weight = rate_weight(quality)
-    return ((bpp + weight * distortion) * (0.013 / weight).sqrt()).mean(), bpp, distortion
+    return ((bpp + weight * distortion) * scale).mean(), bpp, distortion
 
 
 @torch.no_grad()
@@ -250,7 +237,8 @@ class Step:
                 p.grad = torch.where(finite, p.grad, 0.0)
         self.optimizers.step(factor * finite)
         with torch.no_grad():
-            _move_towards(list(self.average.parameters()), list(self.codec.parameters()), average_rate)
+            if self.average is not self.codec:
+                _move_towards(list(self.average.parameters()), list(self.codec.parameters()), average_rate)
             self.sums += torch.stack([loss.detach(), bpp.mean(), distortion.mean()])
 
 
@@ -319,19 +307,33 @@ def process_group() -> Iterator[tuple[int, int, torch.device]]:
             dist.destroy_process_group()
 
 
-def train(options: TrainOptions, build: Callable[[Photographs], Codec] = lambda _: Codec()) -> Path:
+Tend = Callable[[Codec, int], None]
+"""Is given the codec in training and the number of steps done, every `LOG_EVERY` steps."""
+
+
+def train(
+    options: TrainOptions,
+    build: Callable[[Photographs], Codec] = lambda _: Codec(),
+    tend: Tend = lambda codec, step: None,
+) -> Path:
     """Train, or resume `out/last.pt`; returns the path of the last checkpoint.
 
-    `build` makes the codec to start from, given the photographs (which quantization calibrates on). Writes
+    `build` makes the codec to start from, given the photographs (which quantization calibrates on); `tend` may change
+    it in between, in place. Writes
     out/last.pt, out/stable.pt (the state before the decay, from which a longer run continues), out/log.csv
     and TensorBoard events. Raises OSError on unusable data or folders.
     """
     with process_group() as (rank, world, device):
-        return _train(options, build, rank, world, device)
+        return _train(options, build, tend, rank, world, device)
 
 
 def _train(
-    options: TrainOptions, build: Callable[[Photographs], Codec], rank: int, world: int, device: torch.device
+    options: TrainOptions,
+    build: Callable[[Photographs], Codec],
+    tend: Tend,
+    rank: int,
+    world: int,
+    device: torch.device,
 ) -> Path:
     console = Console(quiet=rank > 0)
     if options.threads:
@@ -342,7 +344,7 @@ def _train(
     photographs = Photographs(options.data, options.crop, options.batch, options.seed)
     torch.manual_seed(options.seed)
     codec = build(photographs).to(device)
-    average = copy.deepcopy(codec).requires_grad_(False)
+    average = copy.deepcopy(codec).requires_grad_(False) if options.ema else codec
     optimizers = Optimizers(codec, options)
     options.out.mkdir(parents=True, exist_ok=True)
     last = options.out / "last.pt"
@@ -351,7 +353,8 @@ def _train(
         try:
             state = torch.load(last, map_location=device, weights_only=True)
             codec.load_state_dict(state["codec"])
-            average.load_state_dict(state["average"])
+            if average is not codec:
+                average.load_state_dict(state["average"])
             optimizers.load_state_dict(state["optimizers"])
             start = state["step"]
         except (RuntimeError, EOFError, LookupError, TypeError, ValueError, UnpicklingError) as error:
@@ -386,6 +389,7 @@ def _train(
             done = step + 1
             bar.update(task, completed=done)
             if done % LOG_EVERY == 0:
+                tend(codec, done)
                 means = [value / LOG_EVERY for value in run.sums.tolist()]
                 run.sums.zero_()
                 now = time.monotonic()

@@ -252,7 +252,7 @@ def qat(
 
         options = TrainOptions(
             data, out, steps, batch, crop, muon_lr, adam_lr, decay=decay, seed=seed, threads=threads,
-            bf16=False, relu_leak=0.0, tune=tune, kodak=kodak, save_minutes=save_minutes,
+            ema=0.0, bf16=False, relu_leak=0.0, tune=tune, kodak=kodak, save_minutes=save_minutes,
         )  # fmt: skip
         run(options, weights, profile)
         path = out / "model.safetensors"

@@ -25,13 +25,14 @@ from ..models.layers import Depthwise, Pointwise, clamp_ste, round_ste
 from ..models.network import DETAILS, HYPER, LATENTS, Codec
 from ..models.train import TrainOptions, accelerator, train
 from .equalize import equalize
-from .fake import FakeQuantNetwork, FakeQuantProjection, Rule, train_unscaled
+from .fake import FakeQuantNetwork, FakeQuantProjection, Rule, settle, train_unscaled
 from .integer import NETWORKS, Int8, IntegerModel, ModelError, Profile
 
 LOG2_STEP_EXPONENT = -5  # the hyper-synthesis gives log2 steps in 1/32 octaves
 GRID_REACH = 120.0  # latents are scaled so that nearly all lie within this of zero, on a grid of int8
 WIDE = 4  # channels, those with most levels, that get a four times finer grid
 SKIP_MASS = 2e-4  # rows whose symbols are nonzero more rarely than this are not coded
+ADAPT_EVERY, ADAPT_PART = 500, 0.6  # steps between two fits of the weights' scales, and the part of a run that has them
 
 
 def centred(x: Tensor) -> Tensor:
@@ -272,13 +273,16 @@ def qat(options: TrainOptions, weights: Path, rule: Rule) -> Path:
     """
     prepared: list[Codec] = []
 
+    def tend(codec: Codec, step: int) -> None:
+        settle(codec, adapt=step % ADAPT_EVERY == 0 and step <= ADAPT_PART * options.steps)
+
     def build(photographs: Photographs) -> Codec:
         prepared.append(prepare(load_float(weights).to(accelerator()), rule, photographs))
         return prepared[0]
 
     # Tensor cores multiply numbers of 11 bits, which holds all of int8, and sum them in float32.
     torch.set_float32_matmul_precision("high")
-    last = train(options, build)
+    last = train(options, build, tend)
     if rule != "free":
         codec = prepared[0].cpu()
         state = torch.load(last, map_location="cpu", weights_only=True)

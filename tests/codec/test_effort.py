@@ -20,8 +20,8 @@ SAMPLE = Path(__file__).parents[2] / "samples" / "spices.jpg"
 
 
 @cache
-def codec_of(profile):
-    model = pocketlic.shipped_model(profile)
+def codec_of(profile, tune="psnr"):
+    model = pocketlic.shipped_model(profile, tune)
     return FastCodec(model, LiteRTExecutor.from_model(model))
 
 
@@ -160,6 +160,20 @@ def test_progress_is_told(picture):
     pocketlic.encode(picture(64, 64), 40, effort=4, progress=told.append)
     assert told == sorted(told)
     assert told[-1] == 1
+
+
+def test_weights_for_the_eye_are_refined_for_the_eye(photograph):
+    """A lower Lagrangian: no more bytes at a little more quality, and what its error is made of is better."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    from pocketlic.codec.refine import visual_error
+
+    codec = codec_of("cpu", "visual")
+    lagrangian = Lagrangian(codec, photograph, 5000)
+    assert lagrangian(search(codec, photograph, 5000, 4)) < 0.98 * lagrangian(codec.analyse(photograph, 5000))
+    plain, refined = codec.encode(photograph, 50), codec.encode(photograph, 51, effort=5)
+    assert len(refined) <= len(plain)
+    error = [visual_error(lagrangian, codec.decode(data)) for data in (plain, refined)]
+    assert 8 * len(refined) + error[1] < 0.97 * (8 * len(plain) + error[0])
 
 
 @pytest.mark.parametrize("effort", [-1, 10, 2.5])

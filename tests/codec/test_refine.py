@@ -28,9 +28,10 @@ def test_float_networks_equal_integer_ones(make, profile):
             np.testing.assert_array_equal(output[0].permute(1, 2, 0).numpy() + zero_point, expected)
 
 
+@pytest.mark.parametrize(("profile", "tune"), [("cpu", "psnr"), ("strict", "psnr"), ("cpu", "visual")])
 @pytest.mark.parametrize("quality", [1000, 8500])
-def test_the_loss_of_whole_symbols_is_the_lagrangian(quality, profile, picture):
-    codec = Codec(pocketlic.shipped_model(profile))
+def test_the_loss_of_whole_symbols_is_the_lagrangian(quality, profile, tune, picture):
+    codec = Codec(pocketlic.shipped_model(profile, tune))
     pixels = picture(70, 100)
     lagrangian = Lagrangian(codec, pixels, quality)
     latents = codec.transform(pixels, quality)

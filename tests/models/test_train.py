@@ -18,7 +18,9 @@ from PIL import Image
 
 from pocketlic.models.data import Photographs, list_photographs
 from pocketlic.models.network import Codec, Coded, rate_weight
+from pocketlic.models.perceptual import visual_bits
 from pocketlic.models.train import (
+    VISUAL_EMPHASIS,
     Optimizers,
     Step,
     TrainOptions,
@@ -26,7 +28,6 @@ from pocketlic.models.train import (
     learning_rate_factor,
     rate_distortion,
     train,
-    visual_distortion,
 )
 
 torch.set_num_threads(1)
@@ -121,21 +122,15 @@ def test_loss_is_rate_and_distortion():
     assert loss == pytest.approx(float(((bpp + weight * mse) * (0.013 / weight) ** 0.5).mean()))
 
 
-def test_the_visual_distortion_looks_at_luma_and_structure(picture):
+def test_the_visual_loss_is_rate_and_what_errors_are_worth_to_the_eye(picture):
     image = torch.from_numpy(picture(192, 192).copy()).permute(2, 0, 1)[None].float() / 255
-    assert visual_distortion(image, image).item() == pytest.approx(0, abs=1e-3)
-    # The same squared error in RGB: in all alike, or turning the hue at equal luma.
-    grey, hue = torch.ones(3, 1, 1), torch.tensor([0.7152, -0.2126, 0.0])[:, None, None]
-    hue *= (grey.square().sum() / hue.square().sum()).sqrt()
-    luma_error, hue_error = (visual_distortion(image + 0.02 * shift, image).item() for shift in (grey, hue))
-    assert hue_error < 0.5 * luma_error
-    # The same squared error: in noise, which covers the structure, or in brightness.
-    noise = torch.randn(image.shape[2:], generator=torch.Generator().manual_seed(0)).expand(1, 3, -1, -1)
-    noise_error = visual_distortion(image + 0.02 * noise, image).item()
-    assert noise_error > 1.1 * luma_error
-    coded = Coded(image + 0.02, torch.zeros(1), torch.zeros(1))
-    distortion = rate_distortion(coded, image, torch.tensor([50.0]), "visual")[2]
-    assert distortion.item() == pytest.approx(luma_error)
+    coded = Coded(image + 0.02, torch.tensor([4096.0]), torch.tensor([4096.0]))
+    quality = torch.tensor([50.0])
+    loss, bpp, distortion = rate_distortion(coded, image, quality, "visual")
+    bits = visual_bits(255 * image, 255 * image + 255 * 0.02, quality)
+    assert (rate_weight(quality) * distortion).item() == pytest.approx(bits.item(), rel=1e-3)
+    scale = float((0.013 / rate_weight(quality)) ** 0.5) * VISUAL_EMPHASIS**0.5
+    assert loss.item() == pytest.approx(scale * (bpp + bits).item(), rel=1e-3)
 
 
 def test_the_leak_of_the_relus_ends_where_the_decay_begins(photo_folder, tmp_path):

@@ -12,7 +12,7 @@ from pocketlic.models.layers import Add, Pointwise
 from pocketlic.models.network import DETAILS, LATENTS, Codec
 from pocketlic.models.train import TrainOptions
 from pocketlic.quantization.equalize import equalize
-from pocketlic.quantization.fake import FakeQuantNetwork, rescaled, trace, weight_exponents
+from pocketlic.quantization.fake import FakeQuantNetwork, rescaled, settle, trace, weight_exponents
 from pocketlic.quantization.integer import NETWORKS, RULES, ModelError, load_model
 from pocketlic.quantization.qat import (
     load_float,
@@ -307,3 +307,56 @@ def test_equalizing_keeps_the_function_and_evens_the_ranges(photographs):
     equalize(FakeQuantNetwork("analysis", codec.analysis, "cpu", {"x": -8}), [(x,)], {})
     for ours, theirs in zip(codec.analysis(x), plain.analysis(x), strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=1e-3)
+
+
+def test_settling_changes_nothing_but_what_is_out_of_reach(prepared, profile):
+    """Weights beyond their bounds are taken there, which the codec computed with already."""
+    codec = copy.deepcopy(prepared[profile])
+    network = network_of(codec, "synthesis")
+    node = next(n for n in network.nodes if n.name == "out")
+    settle(codec, adapt=False)
+    with torch.no_grad():
+        node.module.weight[3] *= 3  # some of them beyond
+        codec.latent.projection.weight[5] *= 5
+    before = [network._quantized(node)[0].clone(), codec.latent.integers()[0].clone()]
+    free = node.module.weight.clone()
+    settle(codec, adapt=False)
+    after = [network._quantized(node)[0], codec.latent.integers()[0]]
+    for x, y in zip(before, after, strict=True):
+        assert torch.equal(x, y)
+    moved = node.module.weight != free
+    assert moved[3].any()
+    assert not moved[[0, 1, 2, *range(4, len(moved))]].any()
+    to_integer_model(codec, {})
+
+
+def test_scales_follow_the_weights(prepared, profile):
+    codec = copy.deepcopy(prepared[profile])
+    network = network_of(codec, "analysis")
+    node = next(n for n in network.nodes if n.name == "mix")
+    exponent = node.module.weight_exponent.clone()
+    unit = torch.exp2(exponent)[:, None]
+    rows = torch.full_like(rescaled(node.module)[0], 20.0)
+    rows[:, 0] = 100
+    rows[1, 0] = 50  # under half of the range
+    rows[2, :10] = 200  # 3 % at the bound
+    rows[3, :3] = 200  # 1 %
+    with torch.no_grad():
+        node.module.weight.copy_(rows * unit / node.module.weight_gain)
+    settle(codec, adapt=True)
+    least, most = network._exponents(node)
+    change = torch.zeros_like(exponent)
+    change[1], change[2] = -1, 1
+    assert torch.equal(node.module.weight_exponent, (exponent + change).clamp(least, most))
+    to_integer_model(codec, {})
+
+
+def test_a_weight_at_its_bound_gets_a_gradient(prepared):
+    codec = copy.deepcopy(prepared["cpu"])
+    network = network_of(codec, "analysis")
+    node = next(n for n in network.nodes if n.name == "mix")
+    with torch.no_grad():
+        node.module.weight[0] *= 100
+    settle(codec, adapt=False)
+    network._quantized(node)[0][0].sum().backward()
+    assert node.module.weight.grad[0].all()
