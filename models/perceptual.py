@@ -37,7 +37,7 @@ LARGEST = 512  # pixels: pictures are measured in parts, for the matrices grow w
 # Bits per pixel that a unit of luma's distortion is worth at qualities 0 and 100: the slopes that weights tuned for
 # MS-SSIM had there on Kodak.
 LUMA_WEIGHTS = (0.0485, 10.2)
-CHROMA_WEIGHT = 0.75 / 8  # of squared error in Cb and in Cr, beside RGB's in `rate_weight`: no metric looks at colour
+CHROMA_WEIGHT = 0.24  # of squared error in Cb and in Cr, beside RGB's in `rate_weight`: no metric looks at colour
 
 
 def visual_bits(original: Tensor, decoded: Tensor, quality: Tensor) -> Tensor:
