@@ -171,6 +171,33 @@ def test_resuming_is_exact(options):
     assert not torch.equal(whole["codec"]["latent.weight"], whole["average"]["latent.weight"])
 
 
+def test_without_averaging_the_weights_themselves_are_saved(options):
+    averaged = weights(train(options))
+    plain = weights(train(replace(options, ema=0.0, out=options.out.with_name("plain"))))
+    for part in ("codec", "average"):
+        assert all(torch.equal(averaged["codec"][k], plain[part][k]) for k in averaged["codec"])
+    # An average in the checkpoint of a run that had one does not take the place of the weights.
+    rest = replace(options, ema=0.0, out=options.out.with_name("rest"))
+    rest.out.mkdir()
+    shutil.copy(options.out / "stable.pt", rest.out / "last.pt")
+    resumed = weights(train(rest))["codec"]
+    assert all(torch.equal(averaged["codec"][k], resumed[k]) for k in resumed)
+
+
+def test_the_codec_is_tended_between_steps(options, monkeypatch):
+    monkeypatch.setattr("pocketlic.models.train.LOG_EVERY", 2)
+    told = []
+
+    def tend(codec, step):
+        told.append(step)
+        with torch.no_grad():
+            codec.latent.bias.fill_(step)
+
+    trained = weights(train(options, tend=tend))["codec"]
+    assert told == [2, 4, 6]
+    assert (trained["latent.bias"] == 6).all()
+
+
 def test_training_lowers_the_loss_and_leaves_logs(options, monkeypatch):
     monkeypatch.setattr("pocketlic.models.train.LOG_EVERY", 20)
     options = replace(options, steps=40, bf16=True)
