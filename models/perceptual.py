@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .metric_tables import MS_SSIM_EXPONENTS, NLPD_CONSTANTS, NLPD_NEIGHBOURS, NLPD_TAPS
 from .network import rate_weight
 
 YCBCR = ((0.2126, 0.7152, 0.0722), (-0.1146, -0.3854, 0.5), (0.5, -0.4542, -0.0458))  # BT.709
@@ -96,10 +97,10 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     """Wang, Simoncelli, Bovik 2003."""
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     product = torch.ones(len(a), device=a.device)
-    for level, exponent in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+    for level, exponent in enumerate(MS_SSIM_EXPONENTS):
         mean_a, mean_b, variance_a, variance_b, covariance = _moments(a, b, _gaussian(11, 1.5))
         similarity = (2 * covariance + c2) / (variance_a + variance_b + c2)
-        if level == 4:
+        if level == len(MS_SSIM_EXPONENTS) - 1:
             similarity = similarity * (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
         product = product * similarity.mean((1, 2)).clamp(min=1e-3) ** exponent
         a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
@@ -110,8 +111,8 @@ def nlpd(a: Tensor, b: Tensor) -> Tensor:
     """1 - the normalized Laplacian pyramid distance (Laparra, Ballé, Berardino, Simoncelli 2016)."""
     distance = torch.zeros(len(a), device=a.device)
     plane = torch.cat([a, b]) / 255
-    for constant, (above, left, right, below) in zip(_NLPD_CONSTANTS, _NLPD_NEIGHBOURS, strict=True):
-        low = _filtered(plane, _NLPD_TAPS, 2, 2, 2)
+    for constant, (above, left, right, below) in zip(NLPD_CONSTANTS, NLPD_NEIGHBOURS, strict=True):
+        low = _filtered(plane, NLPD_TAPS, 2, 2, 2)
         h, w = plane.shape[1:]
         wide = (_interpolation(low.shape[1], a.device) @ low @ _interpolation(low.shape[2], a.device).T)[:, :h, :w]
         band = plane - wide
@@ -120,7 +121,7 @@ def nlpd(a: Tensor, b: Tensor) -> Tensor:
         divisor = divisor + left * around[:, 1:-1, :-2] + right * around[:, 1:-1, 2:]
         band = band / divisor
         difference = band[: len(a)] - band[len(a) :]
-        distance = distance + (difference.square().mean((1, 2)) + 1e-8).sqrt() / len(_NLPD_CONSTANTS)
+        distance = distance + (difference.square().mean((1, 2)) + 1e-8).sqrt() / len(NLPD_CONSTANTS)
         plane = low
     return 1 - distance
 
@@ -277,7 +278,7 @@ def _interpolation(n: int, device: torch.device) -> Tensor:
         first = min(int(position), n - 2)
         matrix[row, first] = 1 - (position - first)
         matrix[row, first + 1] = position - first
-    return _band(2 * n, _NLPD_TAPS, 1, 2, 2, False, device) @ matrix.to(device)
+    return _band(2 * n, NLPD_TAPS, 1, 2, 2, False, device) @ matrix.to(device)
 
 
 def _blocks(x: Tensor) -> Tensor:
@@ -297,18 +298,6 @@ def _masking(blocks: Tensor, spectra: Tensor) -> Tensor:
     quarters = torch.stack([variation(blocks[..., rows, columns]) for rows in half for columns in half]).sum(0)
     return (energy * quarters / (variation(blocks) + 1e-9) / (16 * 64)).sqrt()
 
-
-# Trained by the authors of NLPD: what divides a coefficient is a constant plus its neighbours' magnitudes.
-_NLPD_CONSTANTS = (0.0248, 0.0185, 0.0179, 0.0191, 0.0220, 0.2782)
-_NLPD_NEIGHBOURS = (  # above, left, right, below
-    (0.1011, 0.1493, 0.1460, 0.1015),
-    (0.0757, 0.1986, 0.1846, 0.0837),
-    (0.0477, 0.2138, 0.2243, 0.0467),
-    (0.0, 0.2503, 0.2616, 0.0),
-    (0.0, 0.2598, 0.2552, 0.0),
-    (0.0, 0.2215, 0.0717, 0.0),
-)
-_NLPD_TAPS = (0.05, 0.25, 0.4, 0.25, 0.05)
 
 _DB2_LOW = (0.482962913144690, 0.836516303737469, 0.224143868041857, -0.129409522550921)
 _DB2_HIGH = (-0.129409522550921, -0.224143868041857, 0.836516303737469, -0.482962913144690)

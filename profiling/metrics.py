@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage  # type: ignore[import-untyped]
 
 from ..codec.errors import PlicError
+from ..models.metric_tables import MS_SSIM_EXPONENTS, NLPD_CONSTANTS, NLPD_NEIGHBOURS, NLPD_TAPS
 
 Pixels = NDArray[np.uint8]
 Plane = NDArray[np.float64]
@@ -118,13 +119,13 @@ def iw_ssim(a: Plane, b: Plane) -> float:
     bands_a, bands_b = (_laplacian_pyramid(_at_least(x, 256), 4) for x in (a, b))
     window, crop = _gaussian(11, 1.5), 4
     product = 1.0
-    for level, (x, y, exponent) in enumerate(zip(bands_a, bands_b, _SCALES, strict=True)):
+    for level, (x, y, exponent) in enumerate(zip(bands_a, bands_b, MS_SSIM_EXPONENTS, strict=True)):
         mean_x, mean_y, variance_x, variance_y, covariance = _moments(x, y, window)
         contrast = (2 * covariance + _C2) / (variance_x + variance_y + _C2)
-        if level == len(_SCALES) - 1:
+        if level == len(MS_SSIM_EXPONENTS) - 1:
             score = float(np.mean(contrast * (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)))
         else:
-            parent = bands_a[level + 1] if level < len(_SCALES) - 2 else None
+            parent = bands_a[level + 1] if level < len(MS_SSIM_EXPONENTS) - 2 else None
             weight = _information_content(x, y, parent)[crop:-crop, crop:-crop]
             score = float(np.sum(contrast * weight) / np.sum(weight)) if weight.any() else 1.0
         product *= abs(score) ** exponent
@@ -196,7 +197,6 @@ def parse_metrics(names: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted))
 
 
-_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
@@ -319,24 +319,11 @@ def _log_gabor(height: int, width: int, orientations: int, scales: int) -> list[
     return filters
 
 
-# Trained by the authors of NLPD: what divides a coefficient is a constant plus its neighbours' magnitudes.
-_NLPD_CONSTANTS = (0.0248, 0.0185, 0.0179, 0.0191, 0.0220, 0.2782)
-_NLPD_NEIGHBOURS = (  # above, left, right, below
-    (0.1011, 0.1493, 0.1460, 0.1015),
-    (0.0757, 0.1986, 0.1846, 0.0837),
-    (0.0477, 0.2138, 0.2243, 0.0467),
-    (0.0, 0.2503, 0.2616, 0.0),
-    (0.0, 0.2598, 0.2552, 0.0),
-    (0.0, 0.2215, 0.0717, 0.0),
-)
-_NLPD_TAPS = np.array([0.05, 0.25, 0.4, 0.25, 0.05])
-
-
 def _normalized_pyramid(plane: Plane) -> list[Plane]:
-    bands = []
-    for constant, (above, left, right, below) in zip(_NLPD_CONSTANTS, _NLPD_NEIGHBOURS, strict=True):
-        low = _mirrored(plane, _NLPD_TAPS)[::2, ::2]
-        wide = _mirrored(_resample(low, [np.linspace(0, n - 1, 2 * n) for n in low.shape]), _NLPD_TAPS)
+    bands, taps = [], np.array(NLPD_TAPS)
+    for constant, (above, left, right, below) in zip(NLPD_CONSTANTS, NLPD_NEIGHBOURS, strict=True):
+        low = _mirrored(plane, taps)[::2, ::2]
+        wide = _mirrored(_resample(low, [np.linspace(0, n - 1, 2 * n) for n in low.shape]), taps)
         band = plane - wide[: plane.shape[0], : plane.shape[1]]
         neighbours = np.array([[0, above, 0], [left, 0, right], [0, below, 0]])
         bands.append(band / (constant + ndimage.correlate(np.abs(band), neighbours, mode="mirror")))

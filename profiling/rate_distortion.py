@@ -320,11 +320,12 @@ def _key(codec: ImageCodec, path: Path, setting: float) -> str:
 
 @cache
 def _metrics_version() -> str:
+    from ..models import metric_tables
     from . import metrics
 
-    assert metrics.__file__ is not None
     libraries = [version(name) for name in metrics.LIBRARIES]
-    return hashlib.sha256(Path(metrics.__file__).read_bytes() + repr(libraries).encode()).hexdigest()[:16]
+    sources = b"".join(Path(str(module.__file__)).read_bytes() for module in (metrics, metric_tables))
+    return hashlib.sha256(sources + repr(libraries).encode()).hexdigest()[:16]
 
 
 def _load(job: Job) -> Record | None:

@@ -91,12 +91,14 @@ def test_flat_pictures_have_finite_gradients(value):
         assert torch.isfinite(decoded.grad).all()
 
 
-def test_a_picture_is_measured_in_parts(picture, monkeypatch):
+def test_a_picture_is_measured_in_parts(picture):
     original = picture(200, 530)
     a, b = tensor(original), tensor(blurred(original))
     quality = torch.tensor([50.0])
-    halves = [visual_bits(x[..., :264], y[..., :264], quality) * 200 * 264 for x, y in [(a, b)]]
-    halves += [visual_bits(x[..., 264:], y[..., 264:], quality) * 200 * 266 for x, y in [(a, b)]]
+    halves = [
+        visual_bits(a[..., :264], b[..., :264], quality) * 200 * 264,
+        visual_bits(a[..., 264:], b[..., 264:], quality) * 200 * 266,
+    ]
     assert picture_bits(a, b, quality).item() == pytest.approx(sum(halves).item(), rel=1e-5)
     # Sides of any length are covered once, in parts large enough for every metric.
     for side in (1, 7, 161, 512, 513, 1025, 4096, 12345):
