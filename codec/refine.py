@@ -27,7 +27,9 @@ from ..quantization.integer import Int8, IntegerNetwork, Layer
 from .codec import Latents, anchor_mask
 from .effort import REACH, Lagrangian, Progress
 
-RATE, RATE_LIMIT = 0.09, 0.03  # of the descent, in symbols; the square of the first is shared among the iterations
+# Of the descent, in symbols, at qualities 0 and 100: at high ones symbols are great, and a few more cost little. The
+# square is shared among the iterations, a third is the most.
+RATES = (0.08, 0.28)
 MOMENTUM, SECOND_MOMENTUM = 0.9, 0.95
 
 Quantize = Callable[[Tensor, Tensor], Tensor]
@@ -197,12 +199,14 @@ def refine(lagrangian: Lagrangian, latents: Latents, iterations: int, progress: 
     first = [torch.zeros_like(x) for x in parameters]
     second = [torch.zeros(1, x.shape[1], 1, 1) for x in parameters]
     generator = torch.Generator().manual_seed(0)
+    low, high = RATES
+    whole = low * (high / low) ** (lagrangian.quality / 10000)
     for i in range(iterations):
         part = i / iterations
         noise = [torch.rand(x.shape, generator=generator) - 0.5 for x in parameters]
         loss = decoder.loss(parameters, noise, softly(10**-part, min(4 * 10**part, 20.0)))
         gradients = torch.autograd.grad(loss, parameters)
-        rate = min(RATE_LIMIT, RATE / math.sqrt(iterations)) * min(1, 2.1 - 2 * part)
+        rate = whole / max(3, math.sqrt(iterations)) * min(1, 2.1 - 2 * part)
         with torch.no_grad():
             for x, g, m, v in zip(parameters, gradients, first, second, strict=True):
                 m.lerp_(g, 1 - MOMENTUM)
