@@ -38,7 +38,9 @@ LARGEST = 512  # pixels: pictures are measured in parts, for the matrices grow w
 # Bits per pixel that a unit of luma's distortion is worth at qualities 0 and 100: the slopes that weights tuned for
 # MS-SSIM had there on Kodak.
 LUMA_WEIGHTS = (0.0485, 10.2)
-CHROMA_WEIGHT = 0.24  # of squared error in Cb and in Cr, beside RGB's in `rate_weight`: no metric looks at colour
+# Of squared error in Cb and in Cr, beside RGB's in `rate_weight`, as no metric looks at colour: of each pixel, and of
+# the mean of blocks, whose errors are seen as shifts of colour.
+CHROMA_WEIGHT, CHROMA_BLOCK_WEIGHT, CHROMA_BLOCK = 0.24, 1.0, 8
 
 
 def visual_bits(original: Tensor, decoded: Tensor, quality: Tensor) -> Tensor:
@@ -47,7 +49,10 @@ def visual_bits(original: Tensor, decoded: Tensor, quality: Tensor) -> Tensor:
     a, b = (torch.einsum("oc,bchw->bohw", matrix, x) for x in (original, decoded))
     low, high = LUMA_WEIGHTS
     luma = low * (high / low) ** (quality / 100) * luma_distortion(a[:, 0], b[:, 0])
-    return luma + CHROMA_WEIGHT * rate_weight(quality) * (a[:, 1:] - b[:, 1:]).square().sum(1).mean((1, 2))
+    chroma = a[:, 1:] - b[:, 1:]
+    blocks = F.avg_pool2d(chroma, CHROMA_BLOCK, ceil_mode=True)
+    squared, of_blocks = (x.square().sum(1).mean((1, 2)) for x in (chroma, blocks))
+    return luma + rate_weight(quality) * (CHROMA_WEIGHT * squared + CHROMA_BLOCK_WEIGHT * of_blocks)
 
 
 def picture_bits(original: Tensor, decoded: Tensor, quality: Tensor) -> Tensor:

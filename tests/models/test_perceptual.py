@@ -62,8 +62,12 @@ def test_colour_counts_by_its_squared_error(picture):
     quality = torch.tensor([40.0])
     added = visual_bits(image, image + hue, quality) - visual_bits(image, image, quality)
     cb, cr = (8 * (row[0] * 0.7152 - row[1] * 0.2126) for row in perceptual.YCBCR[1:])
-    expected = perceptual.CHROMA_WEIGHT * rate_weight(quality) * (cb**2 + cr**2)
+    expected = (perceptual.CHROMA_WEIGHT + perceptual.CHROMA_BLOCK_WEIGHT) * rate_weight(quality) * (cb**2 + cr**2)
     assert added.item() == pytest.approx(expected.item(), rel=0.01)
+    board = torch.tensor([1.0, -1.0]).repeat(96)
+    fine = visual_bits(image, image + hue * board * board[:, None], quality) - visual_bits(image, image, quality)
+    expected = perceptual.CHROMA_WEIGHT * rate_weight(quality) * (cb**2 + cr**2)  # the blocks have kept their colour
+    assert fine.item() == pytest.approx(expected.item(), rel=0.01)
 
 
 def test_descending_the_loss_raises_all_seven_metrics(pair):
