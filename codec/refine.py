@@ -1,4 +1,4 @@
-"""Gradient descent on the latents of one picture, through the decoder (the upper levels of `effort`).
+"""Gradient descent on the latents of one picture, through the decoder, for `effort`.
 
 The decoder is the integer model itself: its networks with their own integers as float tensors, rounding and clamping
 as they do, and gradients that pass straight through the rounding. Quantization, which has no gradient, is a soft
@@ -200,13 +200,13 @@ def refine(lagrangian: Lagrangian, latents: Latents, iterations: int, progress: 
     second = [torch.zeros(1, x.shape[1], 1, 1) for x in parameters]
     generator = torch.Generator().manual_seed(0)
     low, high = RATES
-    whole = low * (high / low) ** (lagrangian.quality / 10000)
+    first_rate = low * (high / low) ** (lagrangian.quality / 10000) / max(3, math.sqrt(iterations))
     for i in range(iterations):
         part = i / iterations
         noise = [torch.rand(x.shape, generator=generator) - 0.5 for x in parameters]
         loss = decoder.loss(parameters, noise, softly(10**-part, min(4 * 10**part, 20.0)))
         gradients = torch.autograd.grad(loss, parameters)
-        rate = whole / max(3, math.sqrt(iterations)) * min(1, 2.1 - 2 * part)
+        rate = first_rate * min(1, 2.1 - 2 * part)
         with torch.no_grad():
             for x, g, m, v in zip(parameters, gradients, first, second, strict=True):
                 m.lerp_(g, 1 - MOMENTUM)

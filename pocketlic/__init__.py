@@ -71,9 +71,9 @@ def encode(
 
     quality: 0 to 100, 60 if nothing is said. Instead of it, bpp: the file's bits per pixel, met within 1 %; or
     max_bytes: the most that the file may have, which the highest quality found makes use of. effort: 0 to 9; each
-    level takes longer for smaller files at equal fidelity, and those above 2 need torch. icc, exif: carried along as
-    they are. tune: what the weights were trained for; decoding takes the right ones by itself. progress: told the part
-    of an encoding that is done, 0 to 1, at efforts above 2.
+    level takes longer for smaller files at equal fidelity; above 2, with weights tuned for the eye above 0, it needs
+    torch. icc, exif: carried along as they are. tune: what the weights were trained for; decoding takes the right ones
+    by itself. progress: told the part of an encoding that is done, 0 to 1, at efforts that need torch.
 
     Raises PlicError on any other kind of array or quality, and when no quality gives the size; ModelError when the
     profile has no such weights; ImportError without torch where it is needed.

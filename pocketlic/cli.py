@@ -67,7 +67,12 @@ def encode(
     quality: Annotated[float | None, typer.Option(min=0.0, max=100.0, help="60 if no size is given")] = None,
     bpp: Annotated[float | None, typer.Option(help="instead of a quality: bits per pixel, met within 1 %")] = None,
     max_bytes: Annotated[int | None, typer.Option(help="instead of a quality: the most the file may have")] = None,
-    effort: Annotated[int, typer.Option(min=0, max=9, help="time spent on a smaller file; above 2 needs torch")] = 0,
+    effort: Annotated[
+        int,
+        typer.Option(
+            min=0, max=9, help="time spent on a smaller file; needs torch above 2, with --tune visual above 0"
+        ),
+    ] = 0,
     profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
     tune: Annotated[Tune, typer.Option(help=TUNE_HELP)] = "psnr",
     runtime: Annotated[Runtime, typer.Option(help="what runs the networks; the result is the same")] = "litert",
