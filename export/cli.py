@@ -35,7 +35,9 @@ def export(
     tile: Annotated[
         int | None, typer.Option(help="fixed-shape networks for tiles of N x N pixels", metavar="N")
     ] = None,
-    tune: Annotated[Tune, typer.Option(help="what the weights are trained for")] = "psnr",
+    tune: Annotated[
+        Tune | None, typer.Option(help="what the weights are trained for; default: visual, with profile strict psnr")
+    ] = None,
     image: Annotated[Path | None, typer.Option(help="photograph for the proof; default: a sample")] = None,
     quality: Annotated[float, typer.Option(help="of the proof, 0 to 100", min=0.0, max=100.0)] = 60.0,
     out: Annotated[

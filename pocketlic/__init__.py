@@ -25,7 +25,7 @@ from .codec.rate_control import encode_to_bpp, encode_to_bytes
 from .export.litert import LiteRTExecutor
 from .models import Tune
 from .quantization.integer import ModelError, Profile
-from .quantization.shipped import MODELS, shipped_model
+from .quantization.shipped import MODELS, default_tune, shipped_model
 
 __all__ = ["FormatError", "ModelError", "PlicError", "decode", "encode", "shipped_model"]
 
@@ -61,7 +61,7 @@ def encode(
     max_bytes: int | None = None,
     effort: int = 0,
     profile: Profile = "cpu",
-    tune: Tune = "psnr",
+    tune: Tune | None = None,
     runtime: Runtime = "litert",
     icc: bytes = b"",
     exif: bytes = b"",
@@ -71,16 +71,17 @@ def encode(
 
     quality: 0 to 100, 60 if nothing is said. Instead of it, bpp: the file's bits per pixel, met within 1 %; or
     max_bytes: the most that the file may have, which the highest quality found makes use of. effort: 0 to 9; each
-    level takes longer for smaller files at equal fidelity; above 2, with weights tuned for the eye above 0, it needs
-    torch. icc, exif: carried along as they are. tune: what the weights were trained for; decoding takes the right ones
-    by itself. progress: told the part of an encoding that is done, 0 to 1, at efforts that need torch.
+    level takes longer for smaller files at equal fidelity, and needs torch but for 1 and 2 with weights tuned for PSNR.
+    icc, exif: carried along as they are. tune: what the weights were trained for; if None, the eye (profile cpu) or
+    PSNR (strict); decoding takes the right ones by itself. progress: told the part of an encoding that is done, 0 to 1,
+    at efforts that need torch.
 
     Raises PlicError on any other kind of array or quality, and when no quality gives the size; ModelError when the
     profile has no such weights; ImportError without torch where it is needed.
     """
     if sum(choice is not None for choice in (quality, bpp, max_bytes)) > 1:
         raise PlicError("choose one of quality, bits per pixel and greatest size")
-    codec = _codec(profile, tune, runtime)
+    codec = _codec(profile, tune or default_tune(profile), runtime)
 
     def attempt(quality: float, effort: int) -> bytes:
         return codec.encode(image, quality, icc, exif, effort, progress)

@@ -34,6 +34,7 @@ app.command()(export)
 app.add_typer(profile_app, name="profile")
 
 TUNE_HELP = "what weights are trained for"
+CHOICE_HELP = f"{TUNE_HELP}; default: visual, with profile strict psnr"
 PROFILE_HELP = "cpu: exact on CPU runtimes; strict: on integer NPUs too"
 
 
@@ -69,12 +70,10 @@ def encode(
     max_bytes: Annotated[int | None, typer.Option(help="instead of a quality: the most the file may have")] = None,
     effort: Annotated[
         int,
-        typer.Option(
-            min=0, max=9, help="time spent on a smaller file; needs torch above 2, with --tune visual above 0"
-        ),
+        typer.Option(min=0, max=9, help="time spent on a smaller file; needs torch, but for 1 and 2 with --tune psnr"),
     ] = 0,
     profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
-    tune: Annotated[Tune, typer.Option(help=TUNE_HELP)] = "psnr",
+    tune: Annotated[Tune | None, typer.Option(help=CHOICE_HELP)] = None,
     runtime: Annotated[Runtime, typer.Option(help="what runs the networks; the result is the same")] = "litert",
 ) -> None:
     """Encode a picture file as .plic; ICC profile and EXIF are kept, EXIF orientation is applied."""
@@ -271,7 +270,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="folder for files and results; what it has already is not redone")],
     qualities: Annotated[str, typer.Option(help="of Pocketlic, 0 to 100")] = "0,10,25,40,55,70,85,95,100",
     profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
-    tune: Annotated[str, typer.Option(help=f"{TUNE_HELP}: psnr, visual, or both with a comma")] = "psnr",
+    tune: Annotated[str | None, typer.Option(help=f"{CHOICE_HELP}; both with a comma")] = None,
     model: Annotated[Path | None, typer.Option(help="an integer model file instead of the profile's")] = None,
     effort: Annotated[str, typer.Option(help="of Pocketlic, 0 to 9; a curve for each")] = "0",
     verify: Annotated[bool, typer.Option("--verify", help="repeat with the NumPy reference; slow")] = False,

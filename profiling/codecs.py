@@ -31,7 +31,7 @@ from ..codec.image import read_picture
 from ..export.litert import LiteRTExecutor
 from ..models import Tune
 from ..quantization.integer import IntegerModel, Profile, load_model
-from ..quantization.shipped import shipped_path
+from ..quantization.shipped import default_tune, shipped_path
 
 Pixels = NDArray[np.uint8]
 
@@ -126,15 +126,16 @@ class Pocketlic:
     model: Path
     settings: tuple[float, ...] = (0, 10, 25, 40, 55, 70, 85, 95, 100)
     effort: int = 0
-    tune: Tune = "psnr"
     suffix: str = ".plic"
     encodes: bool = True
 
     @property
     def name(self) -> str:
-        """With the effort, if any is made, and what else than PSNR the weights are tuned for."""
-        tune = "" if self.tune == "psnr" else f"-{self.tune}"
-        return f"pocketlic{tune}-effort-{self.effort}" if self.effort else f"pocketlic{tune}"
+        """With what the weights are tuned for, if not the profile's default, and the effort, if any is made."""
+        model = _model(self.model)
+        tune = model.notes.get("tune", "psnr")
+        name = "pocketlic" if tune == default_tune(model.profile) else f"pocketlic-{tune}"
+        return f"{name}-effort-{self.effort}" if self.effort else name
 
     @property
     def identity(self) -> str:
@@ -327,10 +328,11 @@ def parse_codecs(
     profile: Profile,
     model: Path | None,
     vvc: Path | None,
-    tunes: str = "psnr",
+    tunes: str | None = None,
 ) -> list[ImageCodec]:
     """The codecs that a command line names; `pocketlic` is one for each effort and set of weights.
 
+    tunes: what weights are tuned for, separated by commas, the profile's default if None; `model` goes before it.
     PlicError for a name, a quality, an effort or a tuning that does not exist, ModelError for weights.
     """
     try:
@@ -342,14 +344,11 @@ def parse_codecs(
     levels = dict.fromkeys(efforts.split(","))
     if not all(re.fullmatch("[0-9]", level) for level in levels):
         raise PlicError(f"efforts are whole numbers from 0 to 9, separated by commas, not {efforts!r}")
-    kinds = dict.fromkeys(tunes.split(","))
+    kinds = dict.fromkeys((tunes or default_tune(profile)).split(","))
     if unknown_kinds := set(kinds) - set(get_args(Tune)):
         raise PlicError(f"weights are tuned for {' or '.join(get_args(Tune))}, not {min(unknown_kinds)!r}")
-    ours = [
-        Pocketlic(model or shipped_path(profile, cast(Tune, tune)), settings, int(level), cast(Tune, tune))
-        for tune in kinds
-        for level in levels
-    ]
+    models = [model] if model is not None else [shipped_path(profile, cast(Tune, tune)) for tune in kinds]
+    ours = [Pocketlic(path, settings, int(level)) for path in models for level in levels]
     codecs: list[ImageCodec] = [*ours, *PILLOW_CODECS]
     if vvc is not None:
         codecs.append(VvcStreams(vvc))

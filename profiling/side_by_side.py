@@ -21,6 +21,7 @@ from rich.console import Console
 
 from ..codec.errors import PlicError
 from ..codec.image import write_atomic
+from ..models import Tune
 from ..quantization.integer import Profile
 from .codecs import ImageCodec, Pillow, Pocketlic, Source, parse_codecs, read_source, require_pictures
 from .devices import HostDevice
@@ -44,9 +45,9 @@ class Match:
     psnr_db: float
 
 
-def choose(names: str, quality: float, profile: Profile) -> list[ImageCodec]:
+def choose(names: str, quality: float, profile: Profile, tune: Tune | None = None) -> list[ImageCodec]:
     """Ours and the codecs of a comma-separated list. PlicError for one that does not exist, or lacks its package."""
-    chosen = parse_codecs(f"pocketlic,{names}", f"{quality:g}", "0", profile, None, None)
+    chosen = parse_codecs(f"pocketlic,{names}", f"{quality:g}", "0", profile, None, None, tune)
     return [_at_default_speed(codec) for codec in chosen]
 
 

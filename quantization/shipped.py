@@ -9,18 +9,30 @@ from pathlib import Path
 from ..models import Tune
 from .integer import IntegerModel, ModelError, Profile, load_model
 
-MODELS: tuple[tuple[Profile, Tune], ...] = (("cpu", "psnr"), ("strict", "psnr"), ("cpu", "visual"))
+MODELS: tuple[tuple[Profile, Tune], ...] = (("cpu", "visual"), ("cpu", "psnr"), ("strict", "psnr"))
+"""The first of a profile is its default: what the eye prefers, where there is such a model."""
 
 
-def shipped_path(profile: Profile = "cpu", tune: Tune = "psnr") -> Path:
-    """The file of a model. ModelError when there is none of the kind."""
+def default_tune(profile: Profile) -> Tune:
+    """What the weights are tuned for when nobody says it."""
+    return next(tune for name, tune in MODELS if name == profile)
+
+
+def shipped_path(profile: Profile = "cpu", tune: Tune | None = None) -> Path:
+    """The file of a model. tune: the profile's default if None. ModelError when there is none of the kind."""
+    tune = tune or default_tune(profile)
     if (profile, tune) not in MODELS:
         raise ModelError(f"there are no weights of profile {profile} that are tuned for {tune}")
     name = f"pocketlic-{profile}.safetensors" if tune == "psnr" else f"pocketlic-{profile}-{tune}.safetensors"
     return Path(str(resources.files("pocketlic.models") / "weights" / name))
 
 
-@cache
-def shipped_model(profile: Profile = "cpu", tune: Tune = "psnr") -> IntegerModel:
-    """A model, read once. ModelError when there is none of the kind, or it is missing or damaged."""
-    return load_model(shipped_path(profile, tune))
+_load = cache(load_model)
+
+
+def shipped_model(profile: Profile = "cpu", tune: Tune | None = None) -> IntegerModel:
+    """A model, read once. tune: the profile's default if None.
+
+    ModelError when there is none of the kind, or it is missing or damaged.
+    """
+    return _load(shipped_path(profile, tune))

@@ -286,14 +286,16 @@ def size_of(photo, out, *options):
 def test_bits_per_pixel(photo, tmp_path, bpp):
     out = tmp_path / "out.plic"
     assert 8 * size_of(photo, out, "--bpp", bpp) / (50 * 90) == pytest.approx(bpp, rel=0.01)
-    assert 8 * size_of(photo, out, "--bpp", bpp, "--effort", 1) / (50 * 90) == pytest.approx(bpp, rel=0.01)
+    assert 8 * size_of(photo, out, "--bpp", bpp, "--effort", 1, "--tune", "psnr") / (50 * 90) == pytest.approx(
+        bpp, rel=0.01
+    )
 
 
 @pytest.mark.parametrize("most", [600, 1001])
 def test_greatest_sizes(photo, tmp_path, most):
     out = tmp_path / "out.plic"
     assert 0.99 * most <= size_of(photo, out, "--max-bytes", most) <= most
-    assert 0.99 * most <= size_of(photo, out, "--max-bytes", most, "--effort", 1) <= most
+    assert 0.99 * most <= size_of(photo, out, "--max-bytes", most, "--effort", 1, "--tune", "psnr") <= most
     run("decode", out, tmp_path / "out.png")
     with Image.open(tmp_path / "out.png") as image:
         assert image.size == (90, 50)
@@ -338,9 +340,11 @@ def test_efforts_out_of_range(photo, tmp_path, effort):
 
 def test_effort_makes_files_that_decode_alike(photo, file, tmp_path):
     pytest.importorskip("torch")
+    psnr = size_of(photo, tmp_path / "psnr.plic", "--tune", "psnr")
     for effort in (1, 3):
         out = tmp_path / f"{effort}.plic"
-        assert 0 < size_of(photo, out, "--effort", effort) < file.stat().st_size
+        assert size_of(photo, out, "--effort", effort) != file.stat().st_size
+        assert 0 < size_of(photo, out, "--effort", effort, "--tune", "psnr") < psnr
         for runtime in ("litert", "native", "reference"):
             assert run("decode", out, tmp_path / f"{runtime}.png", "--runtime", runtime).exit_code == 0
         assert len({(tmp_path / f"{runtime}.png").read_bytes() for runtime in ("litert", "native", "reference")}) == 1
@@ -351,9 +355,10 @@ def test_effort_makes_files_that_decode_alike(photo, file, tmp_path):
 def test_effort_without_torch(photo, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "pocketlic.codec.refine", raising=False)
-    refused(run("encode", photo, tmp_path / "out.plic", "--effort", 3), "torch", "pip install 'pocketlic[train]'")
-    assert names(tmp_path) == ["photo.png"]
-    assert size_of(photo, tmp_path / "out.plic", "--effort", 2) > 0
+    for options in (["--effort", 1], ["--effort", 3, "--tune", "psnr"]):
+        refused(run("encode", photo, tmp_path / "out.plic", *options), "torch", "pip install 'pocketlic[train]'")
+        assert names(tmp_path) == ["photo.png"]
+    assert size_of(photo, tmp_path / "out.plic", "--effort", 2, "--tune", "psnr") > 0
 
 
 def test_max_pixels(file, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import pocketlic
+from pocketlic.quantization.shipped import MODELS
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 
@@ -64,8 +65,8 @@ def test_contents(apk):
             content = archive.read(f"assets/vectors/cpu/{vector['name']}.plic")
             assert content == (VECTORS / "cpu" / f"{vector['name']}.plic").read_bytes()
         # Files that were made by any of the models can be opened.
-        for tune in (("strict", "psnr"), ("cpu", "visual")):
-            model = pocketlic.shipped_model(*tune)
+        for kind in MODELS[1:]:
+            model = pocketlic.shipped_model(*kind)
             (name,) = (n for n in names if n.startswith("assets/models/") and digest(archive.read(n)) == model.model_id)
         for info in archive.infolist():
             if info.filename.endswith((".tflite", ".plic")):

@@ -119,12 +119,13 @@ def test_a_file_is_the_same_on_all_runtimes_and_any_decoder_reads_it(effort, pro
     if effort > 2:
         pytest.importorskip("torch")
     pixels = picture(70, 65)
+    kind = {"profile": profile, "tune": "psnr"}
     files = {
-        runtime: pocketlic.encode(pixels, 50, profile=profile, runtime=runtime, effort=effort)
+        runtime: pocketlic.encode(pixels, 50, runtime=runtime, effort=effort, **kind)
         for runtime in ("litert", "native", "reference")
     }
     assert len(set(files.values())) == 1
-    assert files["litert"] != pocketlic.encode(pixels, 50, profile=profile)
+    assert files["litert"] != pocketlic.encode(pixels, 50, **kind)
     decoded = [pocketlic.decode(files["litert"], runtime=runtime) for runtime in ("litert", "native", "reference")]
     np.testing.assert_array_equal(decoded[0], decoded[1])
     np.testing.assert_array_equal(decoded[0], decoded[2])

@@ -46,7 +46,7 @@ def test_the_loss_of_whole_symbols_is_the_lagrangian(quality, profile, tune, pic
 
 def test_gradients_foretell_what_a_small_change_does(picture):
     """Of the error alone, at a quality so high that the rate hardly counts, in the mean over many latents."""
-    codec = Codec(pocketlic.shipped_model("cpu"))
+    codec = Codec(pocketlic.shipped_model("cpu", "psnr"))
     lagrangian = Lagrangian(codec, picture(128, 128), 9000)
     latents = codec.transform(lagrangian.rgb, 9000)
     decoder = Decoder(lagrangian, latents)

@@ -101,9 +101,11 @@ def test_names_of_the_command_line(tmp_path: Path) -> None:
 def test_each_set_of_weights_is_a_codec() -> None:
     chosen = parse_codecs("pocketlic", "60", "0,2", "cpu", None, None, "psnr,visual")
     assert [codec.name for codec in chosen] == [
-        "pocketlic", "pocketlic-effort-2", "pocketlic-visual", "pocketlic-visual-effort-2",
+        "pocketlic-psnr", "pocketlic-psnr-effort-2", "pocketlic", "pocketlic-effort-2",
     ]  # fmt: skip
     assert len({codec.identity for codec in chosen}) == 4
+    (own,) = parse_codecs("pocketlic", "60", "0", "strict", shipped_path("cpu", "psnr"), None, "visual")
+    assert own.name == "pocketlic-psnr"
     with pytest.raises(PlicError, match="psnr or visual, not 'loud'"):
         parse_codecs("pocketlic", "60", "0", "cpu", None, None, "psnr,loud")
     with pytest.raises(ModelError, match="no weights of profile strict"):
@@ -111,8 +113,8 @@ def test_each_set_of_weights_is_a_codec() -> None:
 
 
 def test_each_effort_is_a_codec(picture) -> None:
-    plain, rounded = parse_codecs("pocketlic", "60", "0,1", "cpu", None, None)
-    assert [codec.name for codec in (plain, rounded)] == ["pocketlic", "pocketlic-effort-1"]
+    plain, rounded = parse_codecs("pocketlic", "60", "0,1", "cpu", None, None, "psnr")
+    assert [codec.name for codec in (plain, rounded)] == ["pocketlic-psnr", "pocketlic-psnr-effort-1"]
     assert plain.identity != rounded.identity
     source = Source("texture", picture(96, 128))
     files = [codec.encode(source, 60) for codec in (plain, rounded)]
