@@ -23,8 +23,8 @@ def shipped_path(profile: Profile = "cpu", tune: Tune | None = None) -> Path:
     tune = tune or default_tune(profile)
     if (profile, tune) not in MODELS:
         raise ModelError(f"there are no weights of profile {profile} that are tuned for {tune}")
-    name = f"pocketlic-{profile}.safetensors" if tune == "psnr" else f"pocketlic-{profile}-{tune}.safetensors"
-    return Path(str(resources.files("pocketlic.models") / "weights" / name))
+    name = f"pocketlic-{profile}" if tune == default_tune(profile) else f"pocketlic-{profile}-{tune}"
+    return Path(str(resources.files("pocketlic.models") / "weights" / f"{name}.safetensors"))
 
 
 _load = cache(load_model)

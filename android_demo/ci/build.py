@@ -175,7 +175,7 @@ class Build:
         folder, model = self.out / "assets", shipped_model("cpu")
         vectors = ROOT / "tests" / "vectors"
         files = sorted((vectors / "cpu").iterdir())
-        others = [ROOT / "models" / "weights" / f"pocketlic-{name}.safetensors" for name in ("strict", "cpu")]
+        others = [ROOT / "models" / "weights" / f"pocketlic-{name}.safetensors" for name in ("strict", "cpu-psnr")]
         if not self.unchanged(folder, [model.model_id, vectors / "vectors.json", *files, *others]):
             folder.mkdir()
             write_bundle(model, folder / "bundle", 512, "android-assets")

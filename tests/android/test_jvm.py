@@ -115,7 +115,7 @@ def test_as_32_bit_arm_code(build, ci, tmp_path):
     subprocess.run([compiler, "-std=c++17", "-O1", "-static", *flags, *sources, "-o", program], check=True)
     names = ("odd", "metadata", "four-states", "symbols-1")
     files = [ROOT / "tests" / "vectors" / "cpu" / f"{name}.plic" for name in names]
-    model = ROOT / "models" / "weights" / "pocketlic-cpu-visual.safetensors"
+    model = ROOT / "models" / "weights" / "pocketlic-cpu.safetensors"
     done = subprocess.run(
         ["qemu-arm-static", program, "hash", model, *files], capture_output=True, text=True, check=True
     )

@@ -54,7 +54,8 @@ def test_the_scripts_name_files_that_exist():
     assert (PROJECT / "app" / "proguard-rules.pro").exists()
     for flavour in re.findall(r'create\("(\w+)"\)', script):
         assert list((PROJECT / "app" / "src" / flavour).rglob("*.kt"))
-    for name in re.findall(r'"(strict|cpu-visual)"', script):
+    models = re.search(r"models\.from\(listOf\((.+?)\)", script)[1]
+    for name in re.findall(r'"(.+?)"', models):
         assert (PROJECT.parent / "models" / "weights" / f"pocketlic-{name}.safetensors").exists()
     # Plugin 9 refuses what is generated when it comes as a source folder.
     assert "srcDir" not in script
