@@ -7,7 +7,7 @@ interpolates the logarithm of the size between the qualities known to be too low
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .errors import PlicError
 
@@ -18,6 +18,15 @@ _GROWTH = 3e-4  # of the logarithm of the size for a hundredth of quality, until
 
 Encode = Callable[[float, int], bytes]
 """(quality, effort) -> file"""
+
+
+def for_size(encoders: Sequence[tuple[float, Encode]], size: float) -> Encode:
+    """Of encoders, each the best from a quality on, from low to high: the last whose file of that quality, at effort 0,
+    takes no more than `size` bytes; else the first.
+
+    It may be asked for qualities beyond its part. So sizes between those of two encoders can be met as well.
+    """
+    return next((encode for quality, encode in encoders[:0:-1] if len(encode(quality, 0)) <= size), encoders[0][1])
 
 
 def encode_to_bpp(encode: Encode, effort: int, pixels: int, bpp: float) -> bytes:

@@ -14,8 +14,8 @@ from rich.table import Table
 from ..codec.errors import PlicError
 from ..codec.image import read_picture
 from ..models import Tune
-from ..quantization.integer import ModelError, Profile, load_model
-from ..quantization.shipped import shipped_path
+from ..quantization.integer import IntegerModel, ModelError, Profile
+from ..quantization.shipped import DEFAULT_QUALITY, shipped_model
 from .bundle import MODEL, Bundle, open_bundle, write_bundle
 from .errors import ExportError
 from .targets import DEFAULT_TILE, SAMPLES, TARGETS, TargetName, missing
@@ -39,7 +39,9 @@ def export(
         Tune | None, typer.Option(help="what the weights are trained for; default: visual, with profile strict psnr")
     ] = None,
     image: Annotated[Path | None, typer.Option(help="photograph for the proof; default: a sample")] = None,
-    quality: Annotated[float, typer.Option(help="of the proof, 0 to 100", min=0.0, max=100.0)] = 60.0,
+    quality: Annotated[
+        float, typer.Option(help="of the proof, 0 to 100; the weights for it are exported", min=0.0, max=100.0)
+    ] = DEFAULT_QUALITY,
     out: Annotated[
         Path | None, typer.Option(help="folder; an old bundle there is replaced; default: build/bundle")
     ] = None,
@@ -60,17 +62,19 @@ def export(
         elif target == FLOAT:
             _export_float(out or Path("build/float"))
         else:
-            _export(target, shipped_path(profile, tune), tile, image, quality, out or Path("build/bundle"))
+            _export(target, shipped_model(profile, tune, quality), tile, image, quality, out or Path("build/bundle"))
     except (PlicError, ModelError) as error:
         typer.echo(f"export: {error}", err=True)
         raise typer.Exit(2) from None
 
 
-def _export(target: TargetName, model: Path, tile: int | None, image: Path | None, quality: float, out: Path) -> None:
+def _export(
+    target: TargetName, model: IntegerModel, tile: int | None, image: Path | None, quality: float, out: Path
+) -> None:
     pixels = read_picture(image or _sample()).pixels
     kind = TARGETS[target]
     require_tile(pixels, DEFAULT_TILE if kind.fixed and tile is None else tile)
-    bundle = write_bundle(load_model(model), out, tile, target)
+    bundle = write_bundle(model, out, tile, target)
     lacking = missing(kind.to_run)
     report = None if lacking else prove(bundle, pixels, quality)
     _print(bundle, report)

@@ -59,6 +59,7 @@ class TrainOptions:
     ema: float = 0.9995  # of the averaged weights; 0 for none
     relu_leak: float = 0.1  # before the decay; see layers.leaky_gradient
     tune: Tune = "psnr"
+    qualities: tuple[float, float] = (0.0, 100.0)
     seed: int = 0
     threads: int = 0
     bf16: bool = True
@@ -196,7 +197,8 @@ class Step:
         options = self.options
         # Everything random in a step comes from its number.
         torch.manual_seed((options.seed * 1_000_003 + step) * 64 + rank)
-        spread = (torch.randperm(options.batch) + torch.rand(options.batch)) * (100.0 / options.batch)
+        low, high = options.qualities
+        spread = (torch.randperm(options.batch) + torch.rand(options.batch)) * ((high - low) / options.batch) + low
         self.image.copy_(image, non_blocking=True)
         average_rate = 1 - min(options.ema, (step + 1) / (step + 10))
         leak = options.relu_leak * (step < round(options.steps * (1 - options.decay)))

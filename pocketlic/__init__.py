@@ -21,11 +21,11 @@ from .codec.codec import Codec
 from .codec.errors import FormatError, PlicError
 from .codec.fast import FastCodec
 from .codec.format import DEFAULT_MAX_PIXELS, MODEL_ID_BYTES, read_header
-from .codec.rate_control import encode_to_bpp, encode_to_bytes
+from .codec.rate_control import Encode, encode_to_bpp, encode_to_bytes, for_size
 from .export.litert import LiteRTExecutor
 from .models import Tune
 from .quantization.integer import ModelError, Profile
-from .quantization.shipped import MODELS, default_tune, shipped_model
+from .quantization.shipped import DEFAULT_QUALITY, MODELS, Weights, for_quality, shipped, shipped_model
 
 __all__ = ["FormatError", "ModelError", "PlicError", "decode", "encode", "shipped_model"]
 
@@ -39,17 +39,17 @@ PROFILES: tuple[Profile, ...] = ("cpu", "strict")
 
 
 @cache
-def _native(profile: Profile, tune: Tune) -> NativeDecoder:
-    return NativeDecoder(shipped_model(profile, tune).to_bytes())
+def _native(weights: Weights) -> NativeDecoder:
+    return NativeDecoder(weights.load().to_bytes())
 
 
 @cache
-def _codec(profile: Profile, tune: Tune, runtime: Runtime) -> Codec:
-    model = shipped_model(profile, tune)
+def _codec(weights: Weights, runtime: Runtime) -> Codec:
+    model = weights.load()
     if runtime == "reference":
         return Codec(model)
     if runtime == "native":
-        return FastCodec(model, lambda network, inputs: _native(profile, tune).run(network.name, inputs))
+        return FastCodec(model, lambda network, inputs: _native(weights).run(network.name, inputs))
     return FastCodec(model, LiteRTExecutor.from_model(model))
 
 
@@ -81,16 +81,22 @@ def encode(
     """
     if sum(choice is not None for choice in (quality, bpp, max_bytes)) > 1:
         raise PlicError("choose one of quality, bits per pixel and greatest size")
-    codec = _codec(profile, tune or default_tune(profile), runtime)
+    models = shipped(profile, tune)
 
-    def attempt(quality: float, effort: int) -> bytes:
-        return codec.encode(image, quality, icc, exif, effort, progress)
+    def encoder(weights: Weights) -> Encode:
+        def attempt(quality: float, effort: int) -> bytes:
+            return _codec(weights, runtime).encode(image, quality, icc, exif, effort, progress)
 
+        return attempt
+
+    encoders = [(weights.quality, encoder(weights)) for weights in models]
     if bpp is not None:
-        return encode_to_bpp(attempt, effort, math.prod(image.shape[:2]), bpp)
+        pixels = math.prod(image.shape[:2])
+        return encode_to_bpp(for_size(encoders, bpp * pixels / 8), effort, pixels, bpp)
     if max_bytes is not None:
-        return encode_to_bytes(attempt, effort, max_bytes)
-    return attempt(60.0 if quality is None else quality, effort)
+        return encode_to_bytes(for_size(encoders, max_bytes), effort, max_bytes)
+    quality = DEFAULT_QUALITY if quality is None else quality
+    return encoder(for_quality(models, quality))(quality, effort)
 
 
 def decode(data: bytes, *, runtime: Runtime = "litert", max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
@@ -100,9 +106,9 @@ def decode(data: bytes, *, runtime: Runtime = "litert", max_pixels: int = DEFAUL
     or claim more than `max_pixels` pixels.
     """
     wanted = read_header(data).model_id
-    for profile, tune in MODELS:
-        if bytes.fromhex(shipped_model(profile, tune).model_id)[:MODEL_ID_BYTES] == wanted:
+    for weights in MODELS:
+        if bytes.fromhex(weights.load().model_id)[:MODEL_ID_BYTES] == wanted:
             if runtime == "native":
-                return _native(profile, tune).decode(data, max_pixels)
-            return _codec(profile, tune, runtime).decode(data, max_pixels)
+                return _native(weights).decode(data, max_pixels)
+            return _codec(weights, runtime).decode(data, max_pixels)
     raise FormatError(f"the file needs model {wanted.hex()}, which this version of Pocketlic does not have")

@@ -241,6 +241,7 @@ def qat(
     adam_lr: float = 2e-4,
     decay: Decay = 0.9,
     tune: Annotated[Tune, typer.Option(help=TUNE_HELP)] = "psnr",
+    qualities: Annotated[tuple[float, float], typer.Option(help="the least and the greatest it is for")] = (0, 100),
     seed: int = 1,
     threads: Threads = 0,
     kodak: Kodak = None,
@@ -254,9 +255,12 @@ def qat(
         from .quantization.integer import load_model
         from .quantization.qat import qat as run
 
+        low, high = qualities
+        if not 0 <= low < high <= 100:
+            raise PlicError(f"qualities are two from 0 to 100, the lesser first, not {low:g} and {high:g}")
         options = TrainOptions(
             data, out, steps, batch, crop, muon_lr, adam_lr, decay=decay, seed=seed, threads=threads,
-            ema=0.0, bf16=False, relu_leak=0.0, tune=tune, kodak=kodak, save_minutes=save_minutes,
+            ema=0.0, bf16=False, relu_leak=0.0, tune=tune, qualities=qualities, kodak=kodak, save_minutes=save_minutes,
         )  # fmt: skip
         run(options, weights, profile)
         path = out / "model.safetensors"

@@ -31,7 +31,7 @@ from ..codec.image import read_picture
 from ..export.litert import LiteRTExecutor
 from ..models import Tune
 from ..quantization.integer import IntegerModel, Profile, load_model
-from ..quantization.shipped import default_tune, shipped_path
+from ..quantization.shipped import default_tune, shipped
 
 Pixels = NDArray[np.uint8]
 
@@ -121,9 +121,9 @@ def _codec(path: Path) -> FastCodec:
 
 @dataclass(frozen=True)
 class Pocketlic:
-    """Our codec with the integer model in a file, run by LiteRT with XNNPACK."""
+    """Our codec with integer models, each for the qualities from its own on, run by LiteRT with XNNPACK."""
 
-    model: Path
+    models: tuple[tuple[float, Path], ...]
     settings: tuple[float, ...] = (0, 10, 25, 40, 55, 70, 85, 95, 100)
     effort: int = 0
     suffix: str = ".plic"
@@ -132,35 +132,44 @@ class Pocketlic:
     @property
     def name(self) -> str:
         """With what the weights are tuned for, if not the profile's default, and the effort, if any is made."""
-        model = _model(self.model)
+        model = _model(self.models[0][1])
         tune = model.notes.get("tune", "psnr")
         name = "pocketlic" if tune == default_tune(model.profile) else f"pocketlic-{tune}"
         return f"{name}-effort-{self.effort}" if self.effort else name
 
     @property
     def identity(self) -> str:
-        """Model, effort and code."""
-        return f"model {_model(self.model).model_id}, effort {self.effort}, code {code_version()}"
+        """Models, effort and code."""
+        ids = [_model(path).model_id for _, path in self.models]
+        parts = [f"{i} from quality {quality:g}" for (quality, _), i in zip(self.models[1:], ids[1:], strict=True)]
+        return f"model {', '.join([ids[0], *parts])}, effort {self.effort}, code {code_version()}"
 
     def encode(self, source: Source, setting: float) -> bytes:
         """A `.plic` file."""
-        return _codec(self.model).encode(source.pixels, setting, effort=self.effort)
+        return _codec(self._model_for(setting)).encode(source.pixels, setting, effort=self.effort)
 
     def decode(self, data: bytes) -> Pixels:
         """Pixels by LiteRT."""
-        return _codec(self.model).decode(data)
+        return _codec(self._model_of(data)).decode(data)
 
     def entropy_bits(self, data: bytes) -> float:
         """Bits that the symbols of a file should take by the model's own tables."""
-        codec, file = _codec(self.model), plic.read(data)
+        codec, file = _codec(self._model_of(data)), plic.read(data)
         parts = codec.coded(codec.read_symbols(file), file.header.quality_hundredths)
         return float(sum(table_bits(codec.model, symbols, rows).sum() for symbols, rows in parts))
 
     def reference(self, source: Source, setting: float) -> tuple[bytes, Pixels]:
         """The file that the NumPy reference writes, and its pixels. Takes seconds per megapixel."""
-        codec = Codec(_model(self.model))
+        codec = Codec(_model(self._model_for(setting)))
         data = codec.encode(source.pixels, setting, effort=self.effort)
         return data, codec.decode(data)
+
+    def _model_for(self, setting: float) -> Path:
+        return next(path for quality, path in reversed(self.models) if quality <= setting)
+
+    def _model_of(self, data: bytes) -> Path:
+        wanted = plic.read_header(data).model_id
+        return next(p for _, p in self.models if bytes.fromhex(_model(p).model_id).startswith(wanted))
 
 
 def entropy_met(file_bytes: int, bits: float) -> bool:
@@ -347,8 +356,10 @@ def parse_codecs(
     kinds = dict.fromkeys((tunes or default_tune(profile)).split(","))
     if unknown_kinds := set(kinds) - set(get_args(Tune)):
         raise PlicError(f"weights are tuned for {' or '.join(get_args(Tune))}, not {min(unknown_kinds)!r}")
-    models = [model] if model is not None else [shipped_path(profile, cast(Tune, tune)) for tune in kinds]
-    ours = [Pocketlic(path, settings, int(level)) for path in models for level in levels]
+    sets: list[tuple[tuple[float, Path], ...]] = [((0.0, model),)] if model is not None else []
+    if not sets:
+        sets = [tuple((w.quality, w.path) for w in shipped(profile, cast(Tune, tune))) for tune in kinds]
+    ours = [Pocketlic(models, settings, int(level)) for models in sets for level in levels]
     codecs: list[ImageCodec] = [*ours, *PILLOW_CODECS]
     if vvc is not None:
         codecs.append(VvcStreams(vvc))

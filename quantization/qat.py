@@ -291,6 +291,7 @@ def qat(options: TrainOptions, weights: Path, rule: Rule) -> Path:
             "float": weights.name,
             "qat_steps": str(state["step"]),
             "tune": options.tune,
+            "qualities": "{:g} to {:g}".format(*options.qualities),
             "batch": f"{options.batch} x {options.crop}",
         }
         part = options.out / "model.part"

@@ -2,37 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from ..models import Tune
 from .integer import IntegerModel, ModelError, Profile, load_model
 
-MODELS: tuple[tuple[Profile, Tune], ...] = (("cpu", "visual"), ("cpu", "psnr"), ("strict", "psnr"))
-"""The first of a profile is its default: what the eye prefers, where there is such a model."""
+DEFAULT_QUALITY = 60.0
 
 
-def default_tune(profile: Profile) -> Tune:
-    """What the weights are tuned for when nobody says it."""
-    return next(tune for name, tune in MODELS if name == profile)
+class Weights(NamedTuple):
+    """A model of the package: every model codes every quality, this one does best from `quality` on."""
 
+    name: str
+    profile: Profile
+    tune: Tune
+    quality: float
 
-def shipped_path(profile: Profile = "cpu", tune: Tune | None = None) -> Path:
-    """The file of a model. tune: the profile's default if None. ModelError when there is none of the kind."""
-    tune = tune or default_tune(profile)
-    if (profile, tune) not in MODELS:
-        raise ModelError(f"there are no weights of profile {profile} that are tuned for {tune}")
-    name = f"pocketlic-{profile}" if tune == default_tune(profile) else f"pocketlic-{profile}-{tune}"
-    return Path(str(resources.files("pocketlic.models") / "weights" / f"{name}.safetensors"))
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return Path(str(resources.files("pocketlic.models") / "weights" / f"pocketlic-{self.name}.safetensors"))
+
+    def load(self) -> IntegerModel:
+        """The model, read once. ModelError when the file is missing or damaged."""
+        return _load(self.path)
 
 
 _load = cache(load_model)
 
+MODELS = (
+    Weights("cpu-low", "cpu", "visual", 0.0),
+    Weights("cpu", "cpu", "visual", 35.0),
+    Weights("cpu-high", "cpu", "visual", 65.0),
+    Weights("cpu-psnr", "cpu", "psnr", 0.0),
+    Weights("strict", "strict", "psnr", 0.0),
+)
+"""By profile and tune, from low qualities to high. A profile's first tune is its default: what the eye prefers.
 
-def shipped_model(profile: Profile = "cpu", tune: Tune | None = None) -> IntegerModel:
-    """A model, read once. tune: the profile's default if None.
+One small network for all rates from 1 to 30 spreads itself thin: trained on with a part of the qualities alone it needs
+fewer bits there.
+"""
+
+
+def default_tune(profile: Profile) -> Tune:
+    """What the weights are tuned for when nobody says it."""
+    return next(weights.tune for weights in MODELS if weights.profile == profile)
+
+
+def shipped(profile: Profile = "cpu", tune: Tune | None = None) -> tuple[Weights, ...]:
+    """Models from low qualities to high. tune: the profile's default if None. ModelError when there is none."""
+    tune = tune or default_tune(profile)
+    found = tuple(weights for weights in MODELS if (weights.profile, weights.tune) == (profile, tune))
+    if not found:
+        raise ModelError(f"there are no weights of profile {profile} that are tuned for {tune}")
+    return found
+
+
+def for_quality(models: Sequence[Weights], quality: float) -> Weights:
+    """The best for a quality, of models from low qualities to high."""
+    return next((weights for weights in reversed(models) if weights.quality <= quality), models[0])
+
+
+def shipped_model(profile: Profile = "cpu", tune: Tune | None = None, quality: float = DEFAULT_QUALITY) -> IntegerModel:
+    """The model for a quality, read once. tune: the profile's default if None.
 
     ModelError when there is none of the kind, or it is missing or damaged.
     """
-    return _load(shipped_path(profile, tune))
+    return for_quality(shipped(profile, tune), quality).load()

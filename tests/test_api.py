@@ -18,15 +18,15 @@ def test_the_example_in_the_docstring_is_true():
     assert doctest.testmod(pocketlic).failed == 0
 
 
-@pytest.mark.parametrize(("profile", "tune"), MODELS)
-def test_decoding_finds_the_model_and_runtimes_agree(profile, tune, picture):
-    pixels = picture(40, 50)
-    kind = {"profile": profile, "tune": tune, "icc": b"profile", "exif": b"MM*\0"}
-    data = pocketlic.encode(pixels, 70, **kind)
+@pytest.mark.parametrize("weights", MODELS, ids=lambda weights: weights.name)
+def test_decoding_finds_the_model_and_runtimes_agree(weights, picture):
+    pixels, quality = picture(40, 50), weights.quality + 20
+    kind = {"profile": weights.profile, "tune": weights.tune, "icc": b"profile", "exif": b"MM*\0"}
+    data = pocketlic.encode(pixels, quality, **kind)
     for runtime in ("native", "reference"):
-        assert pocketlic.encode(pixels, 70, runtime=runtime, **kind) == data
+        assert pocketlic.encode(pixels, quality, runtime=runtime, **kind) == data
     assert (plic.read(data).icc, plic.read(data).exif) == (b"profile", b"MM*\0")
-    assert data[6:14].hex() == pocketlic.shipped_model(profile, tune).model_id[:16]
+    assert data[6:14].hex() == weights.load().model_id[:16]
     decoded = pocketlic.decode(data)
     for runtime in ("native", "reference"):
         np.testing.assert_array_equal(decoded, pocketlic.decode(data, runtime=runtime))
@@ -34,10 +34,13 @@ def test_decoding_finds_the_model_and_runtimes_agree(profile, tune, picture):
 
 
 def test_each_model_is_of_its_profile_and_tuning():
-    assert len({pocketlic.shipped_model(*kind).model_id for kind in MODELS}) == len(MODELS)
-    for profile, tune in MODELS:
-        model = pocketlic.shipped_model(profile, tune)
-        assert (model.profile, model.notes.get("tune", "psnr")) == (profile, tune)
+    assert len({weights.load().model_id for weights in MODELS}) == len(MODELS)
+    for weights in MODELS:
+        model = weights.load()
+        assert (model.profile, model.notes.get("tune", "psnr")) == (weights.profile, weights.tune)
+    assert {weights.name for weights in MODELS} == {
+        path.stem.removeprefix("pocketlic-") for path in MODELS[0].path.parent.glob("*.safetensors")
+    } - {"float"}
     with pytest.raises(pocketlic.ModelError, match="no weights of profile strict that are tuned for visual"):
         pocketlic.encode(np.zeros((4, 4, 3), np.uint8), profile="strict", tune="visual")
 
@@ -57,6 +60,30 @@ def test_errors_are_of_the_documented_kinds(picture):
     with pytest.raises(pocketlic.FormatError, match="needs model 737472616e676572, which this version"):
         pocketlic.decode(plic.write(other))
     assert issubclass(pocketlic.FormatError, pocketlic.PlicError)
+
+
+def model_of(data):
+    return next(w.name for w in MODELS if bytes.fromhex(w.load().model_id).startswith(plic.read_header(data).model_id))
+
+
+def test_each_quality_has_its_model(picture):
+    pixels = picture(64, 64)
+    names = [model_of(pocketlic.encode(pixels, quality)) for quality in (0, 34.99, 35, 64.99, 65, 100)]
+    assert names == ["cpu-low", "cpu-low", "cpu", "cpu", "cpu-high", "cpu-high"]
+    assert {model_of(pocketlic.encode(pixels, quality, tune="psnr")) for quality in (0, 100)} == {"cpu-psnr"}
+
+
+def test_sizes_about_where_the_model_changes(picture):
+    """Those that lie between the two models' files too: a model then goes on beyond its part."""
+    pixels = picture(128, 128)
+    below, above = (len(pocketlic.encode(pixels, quality)) for quality in (34.99, 35))
+    for size in range(min(below, above) - 40, max(below, above) + 40, 20):
+        assert 8 * len(pocketlic.encode(pixels, bpp=8 * size / 128**2)) / 128**2 == pytest.approx(
+            8 * size / 128**2, rel=0.01
+        )
+        data = pocketlic.encode(pixels, max_bytes=size)
+        assert 0.98 * size <= len(data) <= size
+        assert model_of(data) == ("cpu" if size >= above else "cpu-low")
 
 
 def test_a_size_instead_of_a_quality(picture):

@@ -412,6 +412,13 @@ def test_qat_of_what_are_no_weights(photo_folder, tmp_path):
         refused_when_training(result, message)
 
 
+@pytest.mark.parametrize("qualities", [(40, 40), (50, 20), (90, 101), (-1, 50)])
+def test_qat_for_qualities_that_are_no_range(photo_folder, tmp_path, qualities):
+    pytest.importorskip("torch")
+    options = ("--data", photo_folder, "--out", tmp_path / "run", "--qualities", *qualities)
+    refused_when_training(training("qat", "--weights", tmp_path / "float.pt", *options), "two from 0 to 100")
+
+
 def test_a_missing_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [n for n in sys.modules if n.startswith(("pocketlic.models", "pocketlic.quantization.qat"))]:

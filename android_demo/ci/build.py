@@ -171,11 +171,12 @@ class Build:
         """What `pocketlic export --target android-assets` writes, its model's vectors, and the other models."""
         from pocketlic import shipped_model
         from pocketlic.export.bundle import write_bundle
+        from pocketlic.quantization.shipped import MODELS
 
         folder, model = self.out / "assets", shipped_model("cpu")
         vectors = ROOT / "tests" / "vectors"
         files = sorted((vectors / "cpu").iterdir())
-        others = [ROOT / "models" / "weights" / f"pocketlic-{name}.safetensors" for name in ("strict", "cpu-psnr")]
+        others = [weights.path for weights in MODELS if weights.name != "cpu"]
         if not self.unchanged(folder, [model.model_id, vectors / "vectors.json", *files, *others]):
             folder.mkdir()
             write_bundle(model, folder / "bundle", 512, "android-assets")

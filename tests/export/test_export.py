@@ -54,9 +54,7 @@ def test_proof_sees_a_single_wrong_value(make, pixels, tmp_path, one_wrong_value
 @pytest.fixture
 def run(make, tmp_path, monkeypatch):
     """The command line, with random weights instead of those that ship."""
-    weights = tmp_path / "weights"
-    weights.write_bytes(make.small_model("cpu").to_bytes())
-    monkeypatch.setattr(cli, "shipped_path", lambda profile, tune: weights)
+    monkeypatch.setattr(cli, "shipped_model", lambda profile, tune, quality: make.small_model("cpu"))
     monkeypatch.setenv("COLUMNS", "200")
     app = typer.Typer()
     app.command()(cli.export)

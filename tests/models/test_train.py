@@ -155,6 +155,21 @@ def test_the_leak_of_the_relus_ends_where_the_decay_begins(photo_folder, tmp_pat
     assert torch.equal(gradient(0.1, 3), gradient(0.0, 3))
 
 
+def test_training_may_keep_to_a_part_of_the_qualities(options, photo_folder):
+    seen = []
+
+    class Spy(Codec):
+        def forward(self, image, quality):
+            seen.extend(quality.tolist())
+            return super().forward(image, quality)
+
+    chosen, codec = replace(options, qualities=(20.0, 30.0), batch=2), Spy()
+    run = Step(codec, codec, copy.deepcopy(codec), Optimizers(codec, chosen), chosen)
+    for step in range(3):
+        run(step, 0, Photographs(photo_folder, 64, 2)(step))
+    assert all(20 <= min(pair) < 25 <= max(pair) <= 30 for pair in zip(seen[::2], seen[1::2], strict=True))
+
+
 def test_resuming_is_exact(options):
     """Six steps at once, and three plus three in a new run, end in the same bits."""
     whole = weights(train(options))

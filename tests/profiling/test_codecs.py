@@ -12,7 +12,6 @@ from pocketlic.profiling.codecs import (
     PILLOW_CODECS,
     SLACK_BYTES,
     Pillow,
-    Pocketlic,
     Source,
     VvcStreams,
     entropy_met,
@@ -21,7 +20,7 @@ from pocketlic.profiling.codecs import (
 )
 from pocketlic.profiling.metrics import rgb_psnr
 from pocketlic.quantization.integer import ModelError
-from pocketlic.quantization.shipped import shipped_path
+from pocketlic.quantization.shipped import shipped
 
 
 @pytest.mark.parametrize("codec", PILLOW_CODECS, ids=lambda codec: codec.name)
@@ -64,7 +63,7 @@ def test_missing_vvc_streams_are_named(tmp_path: Path, picture) -> None:
 
 
 def test_the_entropy_of_a_file_is_that_of_its_symbols(picture) -> None:
-    codec = Pocketlic(shipped_path("cpu"))
+    (codec,) = parse_codecs("pocketlic", "0", "0", "cpu", None, None)
     source = Source("texture", picture(128, 192))
     for setting in (10, 60, 95):
         data = codec.encode(source, setting)
@@ -104,7 +103,7 @@ def test_each_set_of_weights_is_a_codec() -> None:
         "pocketlic-psnr", "pocketlic-psnr-effort-2", "pocketlic", "pocketlic-effort-2",
     ]  # fmt: skip
     assert len({codec.identity for codec in chosen}) == 4
-    (own,) = parse_codecs("pocketlic", "60", "0", "strict", shipped_path("cpu", "psnr"), None, "visual")
+    (own,) = parse_codecs("pocketlic", "60", "0", "strict", shipped("cpu", "psnr")[0].path, None, "visual")
     assert own.name == "pocketlic-psnr"
     with pytest.raises(PlicError, match="psnr or visual, not 'loud'"):
         parse_codecs("pocketlic", "60", "0", "cpu", None, None, "psnr,loud")

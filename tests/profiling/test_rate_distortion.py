@@ -24,7 +24,7 @@ from pocketlic.profiling.rate_distortion import (
     evaluate,
     pareto,
 )
-from pocketlic.quantization.shipped import shipped_path
+from pocketlic.quantization.shipped import shipped
 
 CURVE = [(0.1, 28.0), (0.25, 31.0), (0.5, 34.0), (0.9, 37.0), (1.4, 40.0)]
 
@@ -81,7 +81,7 @@ JPEG = Pillow("jpeg", "JPEG", ".jpg", (10, 30, 60, 85, 95), feature="libjpeg_tur
 @pytest.fixture(scope="module")
 def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory):
     out = tmp_path_factory.mktemp("evaluated")
-    ours = Pocketlic(shipped_path("cpu"), (10, 100))
+    ours = Pocketlic(tuple((weights.quality, weights.path) for weights in shipped()), (10, 100))
     return out, [ours, JPEG], evaluate(folder, [ours, JPEG], out, verify=True, anchor="jpeg")
 
 

@@ -172,7 +172,7 @@ class EngineTest {
 
     @Test
     fun filesOfOtherModels() {
-        val all = listOf("cpu", "strict", "cpu-psnr").map(::weights)
+        val all = listOf("cpu", "strict", "cpu-psnr", "cpu-low", "cpu-high").map(::weights)
         for (weights in all) {
             Engine(weights).use { engine ->
                 val model = Engine.inspect(encode(engine, 9, 9)).model
