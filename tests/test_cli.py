@@ -89,7 +89,7 @@ def test_encode_info_decode(photo, picture, tmp_path):
     assert facts["height"] == 50
     assert facts["components"] == 3
     assert facts["quality"] == 72.5
-    assert facts["model_id"] == pocketlic.shipped_model("cpu").model_id[:16]
+    assert facts["model_id"] == pocketlic.shipped_model("cpu", quality=72.5).model_id[:16]
     assert facts["bytes"] == len(data)
     assert facts["bpp"] == pytest.approx(8 * len(data) / 4500)
     assert facts["band_bytes"] == [len(band) for band in content.bands]

@@ -29,7 +29,7 @@ def open_model() -> Callable[[IntegerModel], SimpleNamespace]:
 @pytest.fixture(scope="session")
 def shipped(open_model: Callable[[IntegerModel], SimpleNamespace]) -> Callable[[str], SimpleNamespace]:
     """Codec and native decoder of a shipped profile."""
-    return cache(lambda profile: open_model(pocketlic.shipped_model(profile)))
+    return cache(lambda profile, quality=60.0: open_model(pocketlic.shipped_model(profile, quality=quality)))
 
 
 @pytest.fixture(scope="session")

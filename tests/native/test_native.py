@@ -56,9 +56,9 @@ def test_saturated_inputs(make, profile, kernels):
 @pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("size", SIZES)
 def test_pictures_of_all_sizes(shipped, picture, profile, size, grey):
-    one = shipped(profile)
     pixels = picture(*size, grey=grey)
     for quality in (0, 63.21, 100):
+        one = shipped(profile, quality)
         data = pocketlic.encode(pixels, quality, profile=profile)
         file = plic.read(data)
         expected = one.codec.read_symbols(file)
