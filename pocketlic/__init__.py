@@ -81,7 +81,6 @@ def encode(
     """
     if sum(choice is not None for choice in (quality, bpp, max_bytes)) > 1:
         raise PlicError("choose one of quality, bits per pixel and greatest size")
-    models = shipped(profile, tune)
 
     def encoder(weights: Weights) -> Encode:
         def attempt(quality: float, effort: int) -> bytes:
@@ -89,14 +88,14 @@ def encode(
 
         return attempt
 
-    encoders = [(weights.quality, encoder(weights)) for weights in models]
+    encoders = [(weights.quality, encoder(weights)) for weights in shipped(profile, tune)]
     if bpp is not None:
         pixels = math.prod(image.shape[:2])
         return encode_to_bpp(for_size(encoders, bpp * pixels / 8), effort, pixels, bpp)
     if max_bytes is not None:
         return encode_to_bytes(for_size(encoders, max_bytes), effort, max_bytes)
     quality = DEFAULT_QUALITY if quality is None else quality
-    return encoder(for_quality(models, quality))(quality, effort)
+    return for_quality(encoders, quality)(quality, effort)
 
 
 def decode(data: bytes, *, runtime: Runtime = "litert", max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:

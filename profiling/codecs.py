@@ -31,7 +31,7 @@ from ..codec.image import read_picture
 from ..export.litert import LiteRTExecutor
 from ..models import Tune
 from ..quantization.integer import IntegerModel, Profile, load_model
-from ..quantization.shipped import default_tune, shipped
+from ..quantization.shipped import default_tune, for_quality, shipped
 
 Pixels = NDArray[np.uint8]
 
@@ -165,7 +165,7 @@ class Pocketlic:
         return data, codec.decode(data)
 
     def _model_for(self, setting: float) -> Path:
-        return next(path for quality, path in reversed(self.models) if quality <= setting)
+        return for_quality(self.models, setting)
 
     def _model_of(self, data: bytes) -> Path:
         wanted = plic.read_header(data).model_id

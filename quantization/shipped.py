@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ..models import Tune
 from .integer import IntegerModel, ModelError, Profile, load_model
+
+T = TypeVar("T")
 
 DEFAULT_QUALITY = 60.0
 
@@ -62,9 +64,9 @@ def shipped(profile: Profile = "cpu", tune: Tune | None = None) -> tuple[Weights
     return found
 
 
-def for_quality(models: Sequence[Weights], quality: float) -> Weights:
-    """The best for a quality, of models from low qualities to high."""
-    return next((weights for weights in reversed(models) if weights.quality <= quality), models[0])
+def for_quality(choices: Sequence[tuple[float, T]], quality: float) -> T:
+    """The best for a quality, of choices that are best from a quality on, from low to high."""
+    return next((choice for least, choice in reversed(choices) if least <= quality), choices[0][1])
 
 
 def shipped_model(profile: Profile = "cpu", tune: Tune | None = None, quality: float = DEFAULT_QUALITY) -> IntegerModel:
@@ -72,4 +74,4 @@ def shipped_model(profile: Profile = "cpu", tune: Tune | None = None, quality: f
 
     ModelError when there is none of the kind, or it is missing or damaged.
     """
-    return for_quality(shipped(profile, tune), quality).load()
+    return for_quality([(weights.quality, weights) for weights in shipped(profile, tune)], quality).load()
