@@ -22,7 +22,8 @@ from ..models.entropy import ROWS, fit_mixture, mixture_tables, symbol_bits
 from ..quantization.integer import Int8, IntegerModel
 from .codec import Codec, Executor, hyper_neighbours, reference
 
-QUALITIES = tuple(range(0, 10001, 1000))  # hundredths
+SPACING = 1000  # hundredths of quality
+QUALITIES = tuple(range(0, 10001, SPACING))
 LARGEST = 512  # larger symbols count as this
 PICTURES, SIDE = 48, 512
 
@@ -72,23 +73,33 @@ def fit_hyper_rows(codec: Codec, hypers: dict[int, list[Int8]]) -> NDArray[np.in
     return knots
 
 
-def calibrate(model: IntegerModel, pictures: Iterable[NDArray[np.uint8]], run: Executor = reference) -> IntegerModel:
+def calibrate(
+    model: IntegerModel,
+    pictures: Iterable[NDArray[np.uint8]],
+    run: Executor = reference,
+    qualities: tuple[float, float] = (0.0, 100.0),
+) -> IntegerModel:
     """The model with z's prediction, rows and all tables fitted to its symbols on pictures, uint8 [H, W, 3].
 
-    The pictures, each coded at every one of `QUALITIES`, must not be test data.
+    The pictures, each coded at every one of `QUALITIES`, must not be test data. qualities: the least and the greatest
+    that the model was trained for; the tables are fitted to those, as others' symbols fit their rows badly.
     """
     codec = Codec(model, run)
+    low, high = (100 * bound for bound in qualities)
+    # And those next to them, between which gains are interpolated.
+    counted = [quality for quality in QUALITIES if low - SPACING < quality < high + SPACING]
     counts = np.zeros((len(model.table_radius), LARGEST + 1), np.int64)
     hypers: dict[int, list[Int8]] = {quality: [] for quality in QUALITIES}
     for picture in pictures:
         for quality in QUALITIES:
             symbols = codec.analyse(picture, quality)
             hypers[quality].append(symbols.z)
-            counts += count_magnitudes(codec, codec.coded(symbols, quality)[1:])
+            if quality in counted:
+                counts += count_magnitudes(codec, codec.coded(symbols, quality)[1:])
     model = replace(model, hyper_prediction=fit_prediction(chain.from_iterable(hypers.values())))
     model = replace(model, hyper_row_knots=fit_hyper_rows(Codec(model), hypers))
     codec = Codec(model)
-    counts += count_magnitudes(codec, (codec.coded_hyper(z, quality) for quality in hypers for z in hypers[quality]))
+    counts += count_magnitudes(codec, (codec.coded_hyper(z, quality) for quality in counted for z in hypers[quality]))
     radius, freq = mixture_tables(fit_mixture(counts))
     calibrated = replace(model, table_radius=radius, table_freq=freq)
     calibrated.check()

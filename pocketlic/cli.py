@@ -265,7 +265,8 @@ def qat(
         run(options, weights, profile)
         path = out / "model.safetensors"
         model = load_model(path)
-        write_atomic(path, calibrate(model, sample(data), LiteRTExecutor.from_model(model)).to_bytes())
+        calibrated = calibrate(model, sample(data), LiteRTExecutor.from_model(model), qualities)
+        write_atomic(path, calibrated.to_bytes())
 
 
 @app.command()

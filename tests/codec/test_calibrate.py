@@ -59,6 +59,16 @@ def test_calibrated_tables_save_bits_on_another_picture(gaussian, run, photograp
     assert total["after"] < 0.99 * total["before"]
 
 
+def test_tables_of_the_qualities_that_a_model_is_for_save_bits_there(gaussian, run, photograph):
+    size = {}
+    for name, qualities in {"all": (0.0, 100.0), "low": (0.0, 12.0), "high": (92.0, 100.0)}.items():
+        codec = Codec(calibrate(gaussian, [photograph], run, qualities), run)
+        for quality in (10, 95):
+            size[name, quality] = len(codec.encode(photograph, quality))
+    assert size["low", 10] < size["all", 10] < size["high", 10]
+    assert size["high", 95] < size["all", 95] < size["low", 95]
+
+
 def test_magnitudes_are_counted_by_row(gaussian):
     skip = gaussian.skip
     symbols = np.array([[0, -1, 2, 600], [1, 1, 0, 7]], np.int32)
