@@ -41,6 +41,9 @@ from .perceptual import visual_bits
 LOG_EVERY = 50
 # Weights for the eye see more of the low qualities, where most of its metrics' ranges lie: the last weighs so much.
 VISUAL_EMPHASIS = 0.4
+# Their loss is the logarithm of a crop's cost, as a mean of pictures' BD-rates counts what changes in relation to each
+# picture's own rate; with a third of the mean cost added, so that empty skies do not take over.
+LEAST_COST = 0.3
 
 
 @dataclass
@@ -79,7 +82,8 @@ def rate_distortion(coded: Coded, image: Tensor, quality: Tensor, tune: Tune = "
 
     bpp + weight * distortion grows with the square root of the weight; dividing by it gives every quality an
     equal say in relative terms, which is what a BD-rate measures. For the eye the distortion is what squared steps
-    would have to be for `rate_weight` to make `perceptual.visual_bits` of them.
+    would have to be for `rate_weight` to make `perceptual.visual_bits` of them, and every crop has its say in
+    relative terms.
     """
     weight = rate_weight(quality)
     scale = (0.013 / weight).sqrt()
@@ -90,7 +94,8 @@ def rate_distortion(coded: Coded, image: Tensor, quality: Tensor, tune: Tune = "
     else:
         error = (coded.reconstruction - image).permute(0, 2, 3, 1).flatten(1)
         distortion = (error * error).mean(1) * 255.0**2
-    return ((bpp + weight * distortion) * scale).mean(), bpp, distortion
+    cost = (bpp + weight * distortion) * scale
+    return (torch.log(cost + LEAST_COST) if tune == "visual" else cost).mean(), bpp, distortion
 
 
 @torch.no_grad()
