@@ -12,8 +12,9 @@
     d_hat = step * round(d / step)
     y_hat, d_hat -> synthesis (body at 1/16, renderer at 1/4) -> RGB
 
-96 numbers per 16x16 pixels cannot carry a sharp picture: the best linear basis of 128 stops at 33 dB on
-Kodak. The details treble them, on small cells where neither means nor context would help, at little cost.
+Channels are those of the default `Widths`. 96 numbers per 16x16 pixels cannot carry a sharp picture: the best linear
+basis of 128 stops at 33 dB on Kodak. The details treble them, on small cells where neither means nor context would
+help, at little cost.
 
 One model serves every quality from 0 to 100. Means, context and synthesis live in the domain of y, which does
 not depend on quality; quality only sets the quantization step of each channel (a gain vector: Cui et al.,
@@ -24,6 +25,8 @@ encoder.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -34,13 +37,32 @@ from .entropy import row_from_log2_scale, symbol_bits
 from .layers import Add, DepthToSpace, Depthwise, Pointwise, SpaceToDepth, Upsample, clamp_ste, round_ste
 
 LATENTS = 96
-FEATURES, FINE_FEATURES = 152, 88  # of the analysis at 1/16 and 1/8
-DETAILS = 48  # channels at 1/8; four times as many on the grid of y
 HYPER = 64
 KNOTS = 11  # qualities 0, 10, ..., 100 at which the gain vectors are learned; linear between
 STRIDE = 64  # pictures are padded to a multiple of this
 RATE_WEIGHT_MIN, RATE_WEIGHT_RATIO = 0.0002, 1000.0  # Kodak: below 0.1 to above 1.5 bits per pixel
 LOG2_STEP_LIMIT = 2.0  # the element-wise step is the channel's times 2**[-limit, limit]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels of what differs between models: high qualities need more details, low ones can do with fewer."""
+
+    details: int = 48  # at 1/8; four times as many on the grid of y
+    fine: int = 88  # of the analysis at 1/8, and between its block's two matrices
+    fine_hidden: int = 176
+    coarse: int = 152  # the same at 1/16
+    coarse_hidden: int = 304
+    body: int = 160  # of the synthesis at 1/16
+    body_hidden: int = 320
+
+    @staticmethod
+    def of(shapes: Mapping[str, Sequence[int]]) -> Widths:
+        """The widths of a codec, from the shapes [out, in] of its weights by layer; KeyError when one is missing."""
+        details, fine = shapes["detail"]
+        body_hidden, body = shapes["body_expand"]
+        hidden = shapes["fine_expand"][0], shapes["coarse_expand"][0]
+        return Widths(details, fine, hidden[0], shapes["latent"][1], hidden[1], body, body_hidden)
 
 
 def rate_weight(quality: Tensor) -> Tensor:
@@ -51,11 +73,11 @@ def rate_weight(quality: Tensor) -> Tensor:
 class Block(nn.Module):
     """x + project(relu(expand(depthwise(x))))"""
 
-    def __init__(self, channels: int, kernel: int) -> None:
+    def __init__(self, channels: int, hidden: int, kernel: int) -> None:
         super().__init__()
         self.depthwise = Depthwise(channels, kernel)
-        self.expand = Pointwise(channels, 2 * channels, relu=True)
-        self.project = Pointwise(2 * channels, channels)
+        self.expand = Pointwise(channels, hidden, relu=True)
+        self.project = Pointwise(hidden, channels)
         # Begin as the identity: early noise through it kills the ReLUs for good.
         nn.init.zeros_(self.project.weight)
         self.add = Add()
@@ -70,14 +92,14 @@ class Analysis(nn.Module):
     Their projections to y and d are `Codec`'s, in full precision.
     """
 
-    def __init__(self, fine: int = FINE_FEATURES, coarse: int = FEATURES) -> None:
+    def __init__(self, widths: Widths) -> None:
         super().__init__()
         self.split = SpaceToDepth(8)
-        self.enter = Pointwise(192, fine)
-        self.fine = Block(fine, 5)
+        self.enter = Pointwise(192, widths.fine)
+        self.fine = Block(widths.fine, widths.fine_hidden, 5)
         self.down = SpaceToDepth(2)
-        self.mix = Pointwise(4 * fine, coarse)
-        self.coarse = Block(coarse, 5)
+        self.mix = Pointwise(4 * widths.fine, widths.coarse)
+        self.coarse = Block(widths.coarse, widths.coarse_hidden, 5)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         fine = self.fine(self.enter(self.split(x)))
@@ -87,10 +109,10 @@ class Analysis(nn.Module):
 class HyperAnalysis(nn.Module):
     """(y [B, 96, h, w], folded d [B, 192, h, w]) -> z before gain and rounding [B, 64, h/4, w/4]"""
 
-    def __init__(self) -> None:
+    def __init__(self, details: int) -> None:
         super().__init__()
         self.enter = Pointwise(LATENTS, HYPER)
-        self.enter_details = Pointwise(4 * DETAILS, HYPER)
+        self.enter_details = Pointwise(4 * details, HYPER)
         self.join = Add(relu=True)
         self.down1 = SpaceToDepth(2)
         self.mix = Pointwise(4 * HYPER, HYPER, relu=True)
@@ -109,7 +131,7 @@ class HyperSynthesis(nn.Module):
         super().__init__()
         self.enter = Pointwise(HYPER, 4 * HYPER)
         self.up1 = DepthToSpace(2)
-        self.block = Block(HYPER, 3)
+        self.block = Block(HYPER, 2 * HYPER, 3)
         self.mix = Pointwise(HYPER, 4 * HYPER, relu=True)
         self.up2 = DepthToSpace(2)
         self.out = Pointwise(HYPER, LATENTS, relu=True)
@@ -170,14 +192,15 @@ class Synthesis(nn.Module):
     modulation, which integer arithmetic does exactly.
     """
 
-    def __init__(self, body: int = 160, channels: int = 32) -> None:
+    def __init__(self, widths: Widths, channels: int = 32) -> None:
         super().__init__()
+        body = widths.body
         self.enter = Pointwise(LATENTS, body)
-        self.body = Block(body, 5)
+        self.body = Block(body, widths.body_hidden, 5)
         self.canvas = Pointwise(LATENTS, 16 * channels)
         self.unfold = DepthToSpace(4)
         self.unfold_details = DepthToSpace(2)
-        self.canvas_details = Pointwise(DETAILS, 4 * channels)
+        self.canvas_details = Pointwise(widths.details, 4 * channels)
         self.unfold_canvas = DepthToSpace(2)
         self.merge = Add()
         self.render1 = Render(channels, body)
@@ -198,13 +221,13 @@ class Gains(nn.Module):
     Learned at `KNOTS` qualities, linear in the log domain between.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, details: int) -> None:
         super().__init__()
         octaves = 0.5 * math.log2(RATE_WEIGHT_RATIO)  # the optimal step goes with the square root of the rate weight
         ramp = torch.linspace(octaves / 2, -octaves / 2, KNOTS)
-        self.log2_step = nn.Parameter(ramp[:, None].repeat(1, LATENTS + 4 * DETAILS))
+        self.log2_step = nn.Parameter(ramp[:, None].repeat(1, LATENTS + 4 * details))
         # Beside what the step implies.
-        self.log2_scale = nn.Parameter(torch.zeros(KNOTS, LATENTS + 4 * DETAILS))
+        self.log2_scale = nn.Parameter(torch.zeros(KNOTS, LATENTS + 4 * details))
         self.log2_hyper_gain = nn.Parameter(torch.zeros(KNOTS, HYPER))
         self.log2_hyper_scale = nn.Parameter(torch.zeros(KNOTS, HYPER))
 
@@ -237,21 +260,21 @@ def anchor_mask(height: int, width: int, device: torch.device | None = None) -> 
 class Codec(nn.Module):
     """All networks, and the float model of coding: rate with uniform noise, distortion with rounding."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Widths = Widths()) -> None:
         super().__init__()
-        self.analysis = Analysis()
-        self.latent = Pointwise(FEATURES, LATENTS)
-        self.detail = Pointwise(FINE_FEATURES, DETAILS)
+        self.analysis = Analysis(widths)
+        self.latent = Pointwise(widths.coarse, LATENTS)
+        self.detail = Pointwise(widths.fine, widths.details)
         self.detail_fold = SpaceToDepth(2)
-        self.hyper_analysis = HyperAnalysis()
-        self.rows = Pointwise(HYPER, 16 * (LATENTS + 4 * DETAILS))
+        self.hyper_analysis = HyperAnalysis(widths.details)
+        self.rows = Pointwise(HYPER, 16 * (LATENTS + 4 * widths.details))
         self.rows_unfold = DepthToSpace(4)
-        self.detail_rows = Pointwise(LATENTS, 4 * DETAILS)  # from log2(1 + |symbols of y|)
+        self.detail_rows = Pointwise(LATENTS, 4 * widths.details)  # from log2(1 + |symbols of y|)
         nn.init.zeros_(self.detail_rows.weight)
         self.hyper_synthesis = HyperSynthesis()
         self.context = Context()
-        self.synthesis = Synthesis()
-        self.gains = Gains()
+        self.synthesis = Synthesis(widths)
+        self.gains = Gains(widths.details)
         self.step_grid: nn.Module = nn.Identity()  # quantization puts the steps on the integers' grid
         self.detail_step_grid: nn.Module = nn.Identity()
 

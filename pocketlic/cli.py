@@ -230,7 +230,7 @@ def train(
 
 @app.command()
 def qat(
-    weights: Annotated[Path, typer.Option(help="float weights: a checkpoint (.pt) or .safetensors")],
+    weights: Annotated[Path, typer.Option(help="float weights (.pt, .safetensors), or an integer model to train on")],
     data: Data,
     out: Out,
     profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
@@ -247,7 +247,7 @@ def qat(
     kodak: Kodak = None,
     save_minutes: Minutes = 5.0,
 ) -> None:
-    """Fine-tune float weights for integers, or resume; writes the integer model OUT/model.safetensors."""
+    """Train weights for integers, or resume; writes the integer model OUT/model.safetensors."""
     with one_line_errors():
         from .codec.calibrate import calibrate, sample
         from .export.litert import LiteRTExecutor

@@ -18,10 +18,13 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ..models.layers import LEAVES, Add, Depthwise, Pointwise, relu, round_ste
-from .integer import RULES, IntegerNetwork, Kind, Layer, Profile, Spec
+from .integer import RULES, IntegerNetwork, Kind, Layer, ModelError, Profile, Spec
 
 Rule = Literal["free", "cpu", "strict"]
 """A tie-free profile, or `free`: 8-bit weights with any scale, the yardstick for what the profiles cost."""
+
+
+CONVOLUTIONS = (Pointwise, Depthwise)
 
 
 class _Tracer(fx.Tracer):
@@ -169,6 +172,27 @@ def train_unscaled(module: Pointwise | Depthwise, weight: Tensor, bias: Tensor) 
     module.bias = nn.Parameter(bias)
 
 
+@torch.no_grad()
+def train_balanced(module: Pointwise | Depthwise) -> None:
+    """`train_unscaled` for a convolution of which nobody knows what parameters it had before.
+
+    Instead its outputs and inputs are scaled until all rows and columns are as large as those of a new one (Sinkhorn
+    and Knopp, "Concerning nonnegative matrices and doubly stochastic matrices", 1967).
+    """
+    weight = module.weight.flatten(1).double()
+    usual = 1 / math.sqrt(3 * weight.shape[1])
+    rows, columns = torch.ones(len(weight), 1).double(), torch.ones(1, weight.shape[1]).double()
+    # The columns of a depthwise convolution are the taps, which are one input.
+    for axis, scale in [(1, rows), (0, columns)] * 10 if isinstance(module, Pointwise) else [(1, rows)]:
+        size = (weight / (rows * columns)).square().mean(axis, keepdim=True).sqrt() / usual
+        scale.mul_(torch.where(size == 0, 1.0, size))
+    weight_gain, bias_gain = (rows * columns).float().view_as(module.weight), rows[:, 0].float()
+    module.register_buffer("weight_gain", weight_gain)
+    module.register_buffer("bias_gain", bias_gain)
+    module.weight.div_(weight_gain)
+    module.bias.div_(bias_gain)
+
+
 def rescaled(module: Pointwise | Depthwise) -> tuple[Tensor, Tensor]:
     """Weight and bias that a convolution computes with; see `train_unscaled`."""
     weight: Tensor = module.weight
@@ -176,6 +200,14 @@ def rescaled(module: Pointwise | Depthwise) -> tuple[Tensor, Tensor]:
     if "weight_gain" not in module._buffers:
         return weight, bias
     return weight * module.weight_gain, bias * module.bias_gain  # type: ignore[operator]
+
+
+def _assign(module: Pointwise | Depthwise, weight: Tensor, bias: Tensor) -> None:
+    """Give a convolution these parameters; ModelError when it is of another shape."""
+    if module.weight.shape != weight.shape:
+        raise ModelError(f"weights are {list(weight.shape)}, not {list(module.weight.shape)}")
+    module.weight.copy_(weight)
+    module.bias.copy_(bias)
 
 
 class FakeQuantNetwork(nn.Module):
@@ -200,7 +232,7 @@ class FakeQuantNetwork(nn.Module):
         self.zero_points = dict.fromkeys(self.inputs, 0) | (zero_points or {})
         group = {tensor: tensor for tensor in self.inputs}
         for node in self.nodes:
-            convolution = isinstance(node.module, (Pointwise, Depthwise))
+            convolution = isinstance(node.module, CONVOLUTIONS)
             rectified = bool(getattr(node.module, "relu", False))
             computes = convolution or isinstance(node.module, Add)
             behind = self.zero_points[node.inputs[0]]
@@ -245,7 +277,7 @@ class FakeQuantNetwork(nn.Module):
         for group, error in errors.items():
             self.exponents[group] = candidates[int(error.argmin())]
         for node in self.nodes:
-            if isinstance(node.module, (Pointwise, Depthwise)):
+            if isinstance(node.module, CONVOLUTIONS):
                 if self.rule == "free":
                     found = torch.log2(node.module.weight.flatten(1).abs().amax(1).clamp(min=1e-12) / 127)
                 else:
@@ -256,7 +288,7 @@ class FakeQuantNetwork(nn.Module):
     def settle(self, adapt: bool) -> None:
         """See `settle` of the module."""
         for node in self.nodes:
-            if isinstance(node.module, (Pointwise, Depthwise)):
+            if isinstance(node.module, CONVOLUTIONS):
                 exponent: Tensor = node.module.weight_exponent  # type: ignore[assignment]
                 if self.rule == "free":
                     _settle(node.module, exponent, 127, -math.inf, math.inf, False)
@@ -322,6 +354,37 @@ class FakeQuantNetwork(nn.Module):
         outputs = self.execute(x, visit, self._convolve)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
+    @staticmethod
+    @torch.no_grad()
+    def from_integer(integers: IntegerNetwork, network: nn.Module, profile: Profile) -> FakeQuantNetwork:
+        """The inverse of `to_integer`: `network`, whose weights are set to those of the integers, as they compute.
+
+        ModelError when the integers are another network's.
+        """
+        specs = integers.specs
+        exponents = {name: spec.exponent for name, spec in specs.items()}
+        zero_points = {name: spec.zero_point for name, spec in integers.inputs.items()}
+        fake = FakeQuantNetwork(integers.name, network, profile, {}, zero_points)
+        ours = [(node.name, node.inputs) for node in fake.nodes], tuple(fake.outputs), tuple(fake.inputs)
+        theirs = [(layer.name, layer.inputs) for layer in integers.layers], integers.outputs, tuple(integers.inputs)
+        if ours != theirs:
+            raise ModelError(f"{integers.name}: not a network that can be trained here")
+        fake.exponents = {group: exponents[name] for name, group in fake.group.items()}
+        fake.channels = {name: spec.channels for name, spec in integers.inputs.items()}
+        for node, layer in zip(fake.nodes, integers.layers, strict=True):
+            if isinstance(node.module, CONVOLUTIONS):
+                source = exponents[layer.inputs[0]]
+                shift = torch.from_numpy(np.asarray(layer.shift, np.float32))
+                exponent = layer.spec.exponent - source - shift
+                weight = torch.from_numpy(np.asarray(layer.weight, np.float32))
+                if isinstance(node.module, Depthwise):
+                    weight = weight.permute(2, 0, 1)[:, None]
+                bias = torch.from_numpy(np.asarray(layer.bias, np.float64)) * torch.exp2(exponent + source)
+                _assign(node.module, weight * _per_row(torch.exp2(exponent), weight), bias)
+                node.module.register_buffer("weight_exponent", exponent)
+        fake.calibrated = True
+        return fake
+
     @torch.no_grad()
     def to_integer(self) -> IntegerNetwork:
         """The integer twin; its `check` holds for the profile."""
@@ -342,7 +405,7 @@ class FakeQuantNetwork(nn.Module):
             factor = int(getattr(node.module, "block", getattr(node.module, "factor", 1)))
             channels = source.channels
             parts: dict[str, np.ndarray] = {}
-            if isinstance(node.module, (Pointwise, Depthwise)):
+            if isinstance(node.module, CONVOLUTIONS):
                 exponent: Tensor = node.module.weight_exponent  # type: ignore[assignment]
                 weight, bias = self._quantized(node)
                 w = torch.round(weight / _per_row(torch.exp2(exponent), weight)).numpy().astype(np.int8)
@@ -381,6 +444,12 @@ class FakeQuantProjection(nn.Module):
         """See `settle` of the module."""
         exponent: Tensor = self.weight_exponent  # type: ignore[assignment]
         _settle(self.projection, exponent, 127, -math.inf, math.inf, adapt)
+
+    @torch.no_grad()
+    def assign(self, weight: Tensor, exponent: Tensor, bias: Tensor) -> None:
+        """The inverse of `integers`; ModelError when the projection is of another shape."""
+        _assign(self.projection, weight * torch.exp2(exponent)[:, None], bias)
+        self.register_buffer("weight_exponent", exponent.float())
 
     def integers(self) -> tuple[Tensor, Tensor, Tensor]:
         """(weights as float integers [out, in], their exponents [out], bias [out])"""

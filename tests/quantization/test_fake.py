@@ -1,6 +1,7 @@
 """Fake quantization is the integer network, sample by sample; preparing a codec keeps what it computes."""
 
 import copy
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -9,20 +10,15 @@ import torch
 from pocketlic.codec.codec import Codec as IntegerCodec
 from pocketlic.models.data import Photographs
 from pocketlic.models.layers import Add, Pointwise
-from pocketlic.models.network import DETAILS, LATENTS, Codec
+from pocketlic.models.network import LATENTS, Codec, Widths
 from pocketlic.models.train import TrainOptions
+from pocketlic.quantization.convert import from_integer_model, to_integer_model
 from pocketlic.quantization.equalize import equalize
-from pocketlic.quantization.fake import FakeQuantNetwork, rescaled, settle, trace, weight_exponents
+from pocketlic.quantization.fake import FakeQuantNetwork, rescaled, settle, trace, train_balanced, weight_exponents
 from pocketlic.quantization.integer import NETWORKS, RULES, ModelError, load_model
-from pocketlic.quantization.qat import (
-    load_float,
-    prepare,
-    qat,
-    rescale_latents,
-    rescale_pixels,
-    save_float,
-    to_integer_model,
-)
+from pocketlic.quantization.prepare import prepare, rescale_latents, rescale_pixels
+from pocketlic.quantization.qat import load_float, qat, save_float
+from pocketlic.quantization.shipped import MODELS
 
 torch.set_num_threads(1)
 
@@ -88,7 +84,7 @@ def test_inputs_off_the_grid_are_rounded_and_clamped(prepared):
 def test_gradients_reach_weights_but_not_through_clamps(prepared):
     fake = copy.deepcopy(network_of(prepared["cpu"], "hyper_analysis"))
     near, far = (
-        [torch.full((1, channels, 4, 4), value, requires_grad=True) for channels in (LATENTS, 4 * DETAILS)]
+        [torch.full((1, channels, 4, 4), value, requires_grad=True) for channels in (LATENTS, 4 * Widths.details)]
         for value in (0.25, 1e6)
     )
     fake(*near).square().sum().backward()
@@ -181,7 +177,7 @@ def test_tensors_that_meet_in_a_sum_share_a_scale():
 def test_rescaling_keeps_the_function():
     codec = random_codec().eval()
     other = copy.deepcopy(codec)
-    octaves = torch.randint(-3, 4, (LATENTS + DETAILS,)).float()
+    octaves = torch.randint(-3, 4, (LATENTS + Widths.details,)).float()
     rescale_latents(other, octaves[:LATENTS], octaves[LATENTS:])
     image, quality = torch.rand(2, 3, 64, 128), torch.tensor([20.0, 90.0])
     for a, b in zip(codec(image, quality), other(image, quality), strict=True):
@@ -192,7 +188,7 @@ def test_rescaling_keeps_the_function():
     rescale_pixels(shifted)
     for a, b in zip(shifted.analysis((image * 255 - 128) / 256), codec.analysis(image - 0.5), strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
-    latents = torch.randn(1, LATENTS, 4, 4), torch.randn(1, 4 * DETAILS, 4, 4)
+    latents = torch.randn(1, LATENTS, 4, 4), torch.randn(1, 4 * Widths.details, 4, 4)
     pixels = shifted.synthesis(*latents) * 256 + 128
     torch.testing.assert_close(pixels, (codec.synthesis(*latents) + 0.5) * 255, atol=0.02, rtol=1e-4)
 
@@ -246,6 +242,58 @@ def test_integer_codec_computes_what_the_fake_quantized_one_does(prepared, pictu
         assert 8 * len(data) == pytest.approx(bits + 8 * 80, rel=0.05)  # 80 bytes of container and states
 
 
+PARTS = ("weight", "bias", "shift")
+
+
+def assert_trains_to_the_same(model):
+    """What it codes with apart, a model that becomes trainable and integers again is what it was."""
+    again = to_integer_model(from_integer_model(model), model.notes)
+    assert (again.profile, again.skip) == (model.profile, model.skip)
+    for name in set(model.ARRAYS) - {"hyper_prediction", "table_radius", "table_freq"}:
+        np.testing.assert_array_equal(getattr(again, name), getattr(model, name), name)
+    for name, network in model.networks.items():
+        ours = again.networks[name]
+        assert (ours.inputs, ours.outputs, len(ours.layers)) == (network.inputs, network.outputs, len(network.layers))
+        for a, b in zip(ours.layers, network.layers, strict=True):
+            assert all(getattr(a, f.name) == getattr(b, f.name) for f in fields(a) if f.name not in PARTS)
+            for part in PARTS:
+                np.testing.assert_array_equal(getattr(a, part), getattr(b, part))
+
+
+@pytest.mark.parametrize("weights", MODELS, ids=lambda weights: weights.name)
+def test_shipped_models_can_be_trained_on(weights):
+    assert_trains_to_the_same(weights.load())
+
+
+def test_other_widths_train_and_convert(photographs):
+    torch.manual_seed(5)
+    codec = Codec(Widths(details=20, fine=24, fine_hidden=30, coarse=28, coarse_hidden=16, body=18, body_hidden=10))
+    model = to_integer_model(prepare(codec, "cpu", photographs, batches=2), {})
+    assert model.detail_weight.shape == (20, 24)
+    assert_trains_to_the_same(model)
+
+
+def test_balanced_weights_compute_the_same_with_rows_and_columns_of_a_size():
+    torch.manual_seed(6)
+    module = Pointwise(40, 30)
+    with torch.no_grad():
+        module.weight.mul_(torch.exp2(4 * torch.randn(30, 1))).mul_(torch.exp2(4 * torch.randn(40)))
+        module.weight[3] = 0
+        module.bias.normal_()
+    weight, bias = module.weight.clone(), module.bias.clone()
+    train_balanced(module)
+    torch.testing.assert_close(rescaled(module), (weight, bias))
+    rows, columns = (module.weight.square().mean(axis).sqrt() * (3 * 40) ** 0.5 for axis in (1, 0))
+    assert rows[3] == 0
+    torch.testing.assert_close(rows[rows > 0], torch.ones(29), atol=0.05, rtol=0)
+    torch.testing.assert_close(columns, torch.ones(40), atol=0.05, rtol=0)
+
+
+def test_a_foreign_model_cannot_be_trained_on(make):
+    with pytest.raises(ModelError, match="trained here"):
+        from_integer_model(make.small_model("cpu"))
+
+
 def test_float_weights_round_trip_and_foreign_files(tmp_path):
     codec = random_codec()
     save_float(codec, tmp_path / "w.safetensors", {"steps": "0"})
@@ -281,6 +329,14 @@ def test_qat_trains_resumes_and_writes_the_integers(photo_folder, tmp_path):
     assert sorted(p.name for p in options.out.iterdir() if p.is_file()) == [
         "last.pt", "log.csv", "model.safetensors", "stable.pt",
     ]  # fmt: skip
+    # And from these integers.
+    options = replace(options, out=tmp_path / "on")
+    qat(options, tmp_path / "qat" / "model.safetensors", "strict")
+    on = load_model(options.out / "model.safetensors")
+    assert (on.profile, on.notes["from"]) == ("strict", "model.safetensors")
+    assert on.model_id != model.model_id
+    with pytest.raises(ModelError, match="profile strict, not cpu"):
+        qat(replace(options, out=tmp_path / "cpu"), tmp_path / "qat" / "model.safetensors", "cpu")
 
 
 @torch.no_grad()

@@ -1,0 +1,236 @@
+"""From a float codec to one whose every network computes as its integers will.
+
+`prepare` rescales the float codec to integer grids without changing what it computes, swaps its networks for
+fake-quantized ones and calibrates them on training photographs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..models.data import Photographs
+from ..models.layers import Depthwise, Pointwise, clamp_ste, round_ste
+from ..models.network import LATENTS, Codec
+from .equalize import equalize
+from .fake import FakeQuantNetwork, FakeQuantProjection, Rule, train_unscaled
+from .integer import NETWORKS
+
+LOG2_STEP_EXPONENT = -5  # the hyper-synthesis gives log2 steps in 1/32 octaves
+GRID_REACH = 120.0  # latents are scaled so that nearly all lie within this of zero, on a grid of int8
+WIDE = 4  # channels, those with most levels, that get a four times finer grid
+
+
+def centred(x: Tensor) -> Tensor:
+    """RGB/255 - 0.5 as (RGB - 128) / 256, whose int8 is the pixel less 128."""
+    return (x + 0.5) * (255 / 256) - 0.5
+
+
+class PixelInput(nn.Module):
+    """Wraps the analysis, whose input becomes `centred`."""
+
+    def __init__(self, network: FakeQuantNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(centred(x))  # type: ignore[no-any-return]
+
+
+class Planes(nn.Module):
+    """Wraps the synthesis: y_hat becomes int8 planes, coarse and for the wide channels fine; RGB returns.
+
+    coarse = round(y), clamped; fine = 4 * (y - coarse), which also carries what the clamp cut off.
+    """
+
+    def __init__(self, network: FakeQuantNetwork, wide: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("wide", wide)
+
+    def forward(self, y_hat: Tensor, details: Tensor) -> Tensor:
+        coarse = round_ste(clamp_ste(y_hat, -128, 127))
+        wide: Tensor = self.wide  # type: ignore[assignment]
+        fine = torch.floor(4 * (y_hat - coarse).detach()[:, wide] + 0.5)
+        pixels: Tensor = self.network(torch.cat([coarse, fine], 1), details)
+        return (pixels + 0.5) * (256 / 255) - 0.5
+
+
+class StepGrid(nn.Module):
+    """Quantization steps are whole multiples, at least one, of each channel's unit.
+
+    Then y_hat = mean + symbol * step lies on the grid and rounding it costs nothing.
+    """
+
+    def __init__(self, unit: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("unit", unit.view(1, -1, 1, 1))
+
+    def forward(self, step: Tensor) -> Tensor:
+        unit: Tensor = self.unit  # type: ignore[assignment]
+        return clamp_ste(round_ste(step / unit), 1.0, 2.0**14) * unit
+
+
+@torch.no_grad()
+def rescale_latents(codec: Codec, octaves: Tensor, detail_octaves: Tensor) -> None:
+    """Multiply y by 2**octaves [96] and d by 2**detail_octaves [48] everywhere they occur.
+
+    The codec's function stays the same.
+    """
+    gain, detail_gain = torch.exp2(octaves), torch.exp2(detail_octaves)
+    folded = detail_gain.repeat(4)
+    for row in (codec.latent, codec.hyper_synthesis.mean, codec.context.out):
+        row.weight.mul_(gain[:, None])
+        row.bias.mul_(gain)
+    for column in (codec.hyper_analysis.enter, codec.synthesis.enter, codec.synthesis.canvas):
+        column.weight.div_(gain)
+    codec.context.depthwise.weight.div_(gain[:, None, None, None])
+    codec.detail.weight.mul_(detail_gain[:, None])
+    codec.detail.bias.mul_(detail_gain)
+    codec.hyper_analysis.enter_details.weight.div_(folded)
+    codec.synthesis.canvas_details.weight.div_(detail_gain)
+    both = torch.cat([octaves, detail_octaves.repeat(4)])
+    codec.gains.log2_step.add_(both)
+    codec.gains.log2_scale.add_(both)
+
+
+@torch.no_grad()
+def rescale_pixels(codec: Codec) -> None:
+    """From RGB/255 - 0.5 to (RGB - 128)/256 at both ends."""
+    enter, out = codec.analysis.enter, codec.synthesis.out
+    enter.bias.add_(enter.weight.sum(1) * (0.5 / 255))
+    enter.weight.mul_(256 / 255)
+    out.weight.mul_(255 / 256)
+    out.bias.mul_(255 / 256).sub_(0.5 / 256)
+
+
+@torch.no_grad()
+def widen(convolution: Pointwise, wide: Tensor) -> None:
+    """Append input columns for the wide channels' fine planes: a quarter of the coarse ones' weights."""
+    convolution.weight = nn.Parameter(torch.cat([convolution.weight, convolution.weight[:, wide] / 4], 1))
+
+
+def _calls(codec: Codec, image: Tensor, quality: Tensor) -> dict[str, tuple[Tensor, ...]]:
+    """The inputs of each network in one float pass."""
+    inputs: dict[str, tuple[Tensor, ...]] = {}
+
+    def remember(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda module, x: inputs.__setitem__(name, tuple(t.detach() for t in x))
+
+    hooks = [getattr(codec, name).register_forward_pre_hook(remember(name)) for name in NETWORKS]
+    codec(image, quality)
+    for hook in hooks:
+        hook.remove()
+    return inputs
+
+
+@torch.no_grad()
+def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6) -> Codec:
+    """Turn a float codec, in place, into a fake-quantized one calibrated on crops of training photographs."""
+    codec.eval()
+    device = next(codec.parameters()).device
+    crops = [photographs(10**9 + i).to(device).float() / 255 for i in range(batches)]
+    qualities = [torch.linspace(5, 100, photographs.batch, device=device)] * batches
+
+    seen = [_calls(codec, x, q)["synthesis"] for x, q in zip(crops, qualities, strict=True)]
+    reach, detail_reach = (_reach([tensors[i] for tensors in seen]) for i in (0, 1))
+    rescale_pixels(codec)
+    convolutions = [m for m in codec.modules() if isinstance(m, (Pointwise, Depthwise))]
+    unscaled = [(m.weight.clone(), m.bias.clone()) for m in convolutions]
+    rescale_latents(codec, _headroom(reach), _headroom(detail_reach.view(4, -1).amax(0)))
+    # The finest steps, on the new grid, are where an int8 grid is too coarse.
+    wide = codec.gains.log2_step[-1, :LATENTS].argsort()[:WIDE].sort().values
+    widen(codec.synthesis.enter, wide)
+    widen(codec.synthesis.canvas, wide)
+
+    networks = {
+        "analysis": FakeQuantNetwork("analysis", codec.analysis, rule, {"x": -8}),
+        "hyper_analysis": FakeQuantNetwork("hyper_analysis", codec.hyper_analysis, rule, {"y": 0, "details": 0}),
+        "hyper_synthesis": FakeQuantNetwork(
+            "hyper_synthesis",
+            codec.hyper_synthesis,
+            rule,
+            {"z": 0, "mean": 0, "log2_step": LOG2_STEP_EXPONENT},
+        ),
+        "synthesis": FakeQuantNetwork("synthesis", codec.synthesis, rule, {"y_hat": 0, "details": 0, "join": -8}),
+    }
+    originals = codec.synthesis
+    codec.synthesis = _Narrow(originals, wide)  # type: ignore[assignment]
+    calls = [_calls(codec, x, q) for x, q in zip(crops, qualities, strict=True)]
+    codec.synthesis = originals
+    inputs = {name: [c[name] for c in calls] for name in NETWORKS}
+    inputs["analysis"] = [(centred(x),) for (x,) in inputs["analysis"]]
+    inputs["synthesis"] = [(_split(y, wide), details) for y, details in inputs["synthesis"]]
+    users = {
+        "analysis": dict(zip(networks["analysis"].outputs, ([codec.latent], [codec.detail]), strict=True)),
+        "hyper_synthesis": {"out": [codec.context.hyper]},
+    }
+    for name, network in networks.items():
+        equalize(network, inputs[name], users.get(name, {}))
+        network.calibrate(inputs[name])
+    # Its first input is an output of the hyper-synthesis, which equalization has rescaled: look again.
+    networks["context"] = FakeQuantNetwork(
+        "context", codec.context, rule,
+        {"features": networks["hyper_synthesis"].exponent("out"), "anchors": 0, "out": 0}, {"features": -128},
+    )  # fmt: skip
+    inputs["context"] = [
+        (networks["hyper_synthesis"].network(z)[0], anchors)
+        for (z,), (_, anchors) in zip(inputs["hyper_synthesis"], inputs["context"], strict=True)
+    ]
+    equalize(networks["context"], inputs["context"], {})
+    networks["context"].calibrate(inputs["context"])
+
+    install(codec, networks, wide)
+    for module, (weight, bias) in zip(convolutions, unscaled, strict=True):
+        if module.weight.shape != weight.shape:
+            weight = torch.cat([weight, weight[:, wide]], 1)
+        train_unscaled(module, weight, bias)
+    return codec.train()
+
+
+def install(codec: Codec, networks: dict[str, FakeQuantNetwork], wide: Tensor) -> None:
+    """Swap, in place, a codec's networks and projections for fake-quantized ones, and put its steps on the grids.
+
+    wide: the channels of y with a four times finer grid, as the networks' weights have been widened for.
+    """
+    codec.analysis = PixelInput(networks["analysis"])  # type: ignore[assignment]
+    codec.hyper_analysis = networks["hyper_analysis"]  # type: ignore[assignment]
+    codec.hyper_synthesis = networks["hyper_synthesis"]  # type: ignore[assignment]
+    codec.context = networks["context"]  # type: ignore[assignment]
+    codec.synthesis = Planes(networks["synthesis"], wide)  # type: ignore[assignment]
+    codec.latent = FakeQuantProjection(codec.latent)  # type: ignore[assignment]
+    codec.detail = FakeQuantProjection(codec.detail)  # type: ignore[assignment]
+    codec.rows = FakeQuantProjection(codec.rows)  # type: ignore[assignment]
+    codec.detail_rows = FakeQuantProjection(codec.detail_rows)  # type: ignore[assignment]
+    unit = torch.ones(codec.gains.log2_step.shape[1], device=wide.device)
+    unit[wide] = 0.25
+    codec.step_grid, codec.detail_step_grid = StepGrid(unit[:LATENTS]), StepGrid(unit[LATENTS:])
+
+
+def _reach(tensors: list[Tensor]) -> Tensor:
+    """Per channel [C], what all but two in ten thousand values of [B, C, h, w] tensors stay below."""
+    spread = torch.cat([t.transpose(0, 1).flatten(1) for t in tensors], 1).abs()
+    return torch.quantile(spread[:, :: max(1, spread.shape[1] // 100_000)], 0.9998, dim=1)
+
+
+def _headroom(reach: Tensor) -> Tensor:
+    """Whole octaves by which a channel may grow before it exceeds the grid."""
+    return torch.floor(torch.log2(GRID_REACH / reach.clamp(min=1e-3)))
+
+
+def _split(y_hat: Tensor, wide: Tensor) -> Tensor:
+    coarse = torch.floor(y_hat + 0.5).clamp(-128, 127)
+    return torch.cat([coarse, torch.floor(4 * (y_hat - coarse)[:, wide] + 0.5)], 1)
+
+
+class _Narrow(nn.Module):
+    """A widened float synthesis fed with y_hat alone, for calibration."""
+
+    def __init__(self, network: nn.Module, wide: Tensor) -> None:
+        super().__init__()
+        self.network, self.wide = network, wide
+
+    def forward(self, y_hat: Tensor, details: Tensor) -> Tensor:
+        return self.network(_split(y_hat, self.wide), details)  # type: ignore[no-any-return]
