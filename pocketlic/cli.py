@@ -26,6 +26,7 @@ from .export.cli import export
 from .models import Tune
 from .profiling.cli import profile_app
 from .quantization.integer import ModelError, Profile
+from .quantization.shipped import DEFAULT_QUALITY
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A learned image codec."
@@ -138,13 +139,15 @@ def info(file: Path, as_json: Annotated[bool, typer.Option("--json")] = False) -
 @app.command()
 def complexity(
     profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
+    tune: Annotated[Tune | None, typer.Option(help=CHOICE_HELP)] = None,
+    quality: Annotated[float, typer.Option(min=0.0, max=100.0, help="whose model it is")] = DEFAULT_QUALITY,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Count the multiply-accumulates per pixel of encoding and decoding, as the shipped networks run."""
     from .codec.complexity import VMUC_KMAC_PER_PIXEL, count
 
     with one_line_errors():
-        result = count(shipped_model(profile))
+        result = count(shipped_model(profile, tune, quality))
     if as_json:
         typer.echo(json.dumps(result.to_json()))
         return

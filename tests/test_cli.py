@@ -16,6 +16,7 @@ import pocketlic
 from pocketlic.cli import app
 from pocketlic.codec import format as plic
 from pocketlic.quantization.integer import NETWORKS
+from pocketlic.quantization.shipped import MODELS
 
 LITERT_SAYS = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
 """Which nothing in its Python interface can prevent."""
@@ -137,13 +138,16 @@ def test_colour_profile_and_exif_travel(picture, tmp_path):
         assert image.getexif().get(0x0112, 1) == 1
 
 
-@pytest.mark.parametrize("profile", pocketlic.PROFILES)
-def test_complexity(profile):
-    result = json.loads(run("complexity", "--profile", profile, "--json").stdout)
+@pytest.mark.parametrize("weights", MODELS, ids=lambda weights: weights.name)
+def test_complexity(weights):
+    choice = ("--profile", weights.profile, "--tune", weights.tune, "--quality", f"{weights.quality:g}")
+    result = json.loads(run("complexity", *choice, "--json").stdout)
     assert 0 < result["decode_kmac_per_pixel"] <= 2.0
     assert 0 < result["encode_kmac_per_pixel"] <= 2.0
     assert set(NETWORKS) <= set(result["components"])
-    table = run("complexity", "--profile", profile).stdout
+    outputs, inputs = weights.load().row_weight.shape
+    assert result["components"]["rows"]["parameters"] == outputs * (inputs + 1)
+    table = run("complexity", *choice).stdout
     assert "synthesis" in table
     assert f"decode {result['decode_kmac_per_pixel']:.3f} kMAC/pixel" in table
 
