@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..models.layers import Depthwise, Pointwise
-from .fake import FakeQuantNetwork
+from .fake import CONVOLUTIONS, FakeQuantNetwork
 
 STRENGTH = 0.8  # 1 would equalize activations fully, at the expense of the weights' precision
 QUANTILE = 0.9999
@@ -57,7 +57,7 @@ def equalize(
         return torch.ones(count) if f is None else f.repeat(count // len(f))
 
     for node in network.nodes:
-        if isinstance(node.module, (Pointwise, Depthwise)):
+        if isinstance(node.module, CONVOLUTIONS):
             _scale_outputs(node.module, gain(node.name, len(node.module.bias)))
             _divide_inputs(node.module, gain(node.inputs[0], _inputs(node.module)))
     for output, readers in users.items():

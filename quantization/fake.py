@@ -311,7 +311,7 @@ class FakeQuantNetwork(nn.Module):
         """Fake-quantized weight and bias of a convolution."""
         module = node.module
         exponent: Tensor = module.weight_exponent  # type: ignore[assignment]
-        assert isinstance(module, (Pointwise, Depthwise))
+        assert isinstance(module, CONVOLUTIONS)
         weight, bias = rescaled(module)
         multiple = 1 if self.rule == "free" else RULES[self.rule][0]
         bound = 127 // multiple

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ..models.data import Photographs
-from ..models.layers import Depthwise, Pointwise, clamp_ste, round_ste
+from ..models.layers import Pointwise, clamp_ste, round_ste
 from ..models.network import LATENTS, Codec
 from .equalize import equalize
-from .fake import FakeQuantNetwork, FakeQuantProjection, Rule, train_unscaled
+from .fake import CONVOLUTIONS, FakeQuantNetwork, FakeQuantProjection, Rule, train_unscaled
 from .integer import NETWORKS
 
 LOG2_STEP_EXPONENT = -5  # the hyper-synthesis gives log2 steps in 1/32 octaves
@@ -137,7 +137,7 @@ def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6
     seen = [_calls(codec, x, q)["synthesis"] for x, q in zip(crops, qualities, strict=True)]
     reach, detail_reach = (_reach([tensors[i] for tensors in seen]) for i in (0, 1))
     rescale_pixels(codec)
-    convolutions = [m for m in codec.modules() if isinstance(m, (Pointwise, Depthwise))]
+    convolutions = [m for m in codec.modules() if isinstance(m, CONVOLUTIONS)]
     unscaled = [(m.weight.clone(), m.bias.clone()) for m in convolutions]
     rescale_latents(codec, _headroom(reach), _headroom(detail_reach.view(4, -1).amax(0)))
     # The finest steps, on the new grid, are where an int8 grid is too coarse.

@@ -33,8 +33,8 @@ def load_float(path: Path) -> Codec:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)["average"]
-        layers = {name.removesuffix(".weight").split(".", 1)[-1]: value.shape for name, value in state.items()}
-        codec = Codec(Widths.of({name.replace(".", "_"): shape for name, shape in layers.items()}))
+        layers = {name.removesuffix(".weight").split(".", 1)[-1].replace(".", "_"): name for name in state}
+        codec = Codec(Widths.of({layer: state[name].shape for layer, name in layers.items()}))
         codec.load_state_dict(state)
     except FOREIGN as error:
         raise ModelError(f"{path} does not hold the weights of a float codec") from error
