@@ -40,7 +40,9 @@ MODELS = (
     Weights("cpu-low", "cpu", "visual", 0.0),
     Weights("cpu", "cpu", "visual", 35.0),
     Weights("cpu-high", "cpu", "visual", 65.0),
-    Weights("cpu-psnr", "cpu", "psnr", 0.0),
+    Weights("cpu-psnr-low", "cpu", "psnr", 0.0),
+    Weights("cpu-psnr", "cpu", "psnr", 35.0),
+    Weights("cpu-psnr-high", "cpu", "psnr", 65.0),
     Weights("strict", "strict", "psnr", 0.0),
 )
 """By profile and tune, from low qualities to high. A profile's first tune is its default: what the eye prefers.

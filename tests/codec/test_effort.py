@@ -29,8 +29,8 @@ SAMPLE = Path(__file__).parents[2] / "samples" / "spices.jpg"
 
 
 @cache
-def codec_of(profile, tune="psnr"):
-    model = pocketlic.shipped_model(profile, tune)
+def codec_of(profile, tune="psnr", quality=60):
+    model = pocketlic.shipped_model(profile, tune, quality)
     return FastCodec(model, LiteRTExecutor.from_model(model))
 
 
@@ -76,12 +76,12 @@ def test_bits_hold_for_the_greatest_symbols(make):
 
 @pytest.mark.parametrize("profile", pocketlic.PROFILES)
 def test_rate_aware_rounding_goes_toward_zero_and_pays(profile, photograph):
-    codec = codec_of(profile)
     for quality in (1000, 4000):
+        codec = codec_of(profile, quality=quality / 100)
         lagrangian = Lagrangian(codec, photograph, quality)
         latents = codec.transform(photograph, quality)
         plain = codec.quantize(latents, quality, nearest)
-        lazy = codec.quantize(latents, quality, rate_aware(lagrangian, 3.5))
+        lazy = codec.quantize(latents, quality, rate_aware(lagrangian, 8.0))
         assert np.abs(lazy.details).sum() < np.abs(plain.details).sum()
         assert lagrangian(lazy) < lagrangian(plain)
         # Where an error weighs so much, only ties are left to choose, and what they change in the context.

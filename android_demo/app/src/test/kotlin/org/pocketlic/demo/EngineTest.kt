@@ -172,7 +172,8 @@ class EngineTest {
 
     @Test
     fun filesOfOtherModels() {
-        val all = listOf("cpu", "strict", "cpu-psnr", "cpu-low", "cpu-high").map(::weights)
+        val names = listOf("cpu", "strict", "cpu-psnr", "cpu-low", "cpu-high", "cpu-psnr-low", "cpu-psnr-high")
+        val all = names.map(::weights)
         for (weights in all) {
             Engine(weights).use { engine ->
                 val model = Engine.inspect(encode(engine, 9, 9)).model
