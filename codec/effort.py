@@ -31,7 +31,7 @@ Progress = Callable[[float], None]
 _ITERATIONS = {1: 2, 2: 3, 3: 5, 4: 8, 5: 13, 6: 22, 7: 40, 8: 80, 9: 180}
 
 # Of the energies below; several errors of one cell add up to more than the sum of their energies.
-_ERROR_WEIGHTS = {1: (8.0,), 2: (4.0, 8.0, 12.0)}
+_ERROR_WEIGHTS = {1: (8.0,), 2: (5.0, 8.0, 12.0)}
 
 SQUARED_ERROR_WEIGHT = 1.25
 """How much more squared error weighs here than in training, where it weighed less than better qualities charge for it.

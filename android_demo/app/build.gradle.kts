@@ -127,8 +127,8 @@ fun exportTask(name: String, target: String, into: String) = tasks.register<Expo
 val bundle = exportTask("exportBundle", "android-assets", "bundle")
 val programs = exportTask("exportPrograms", "executorch-xnnpack", "programs")
 val others = tasks.register<CopyTask>("copyModelsAndVectors") {
-    val names = listOf("cpu-low", "cpu-high", "cpu-psnr-low", "cpu-psnr", "cpu-psnr-high", "strict")
-    models.from(names.map { root.resolve("models/weights/pocketlic-$it.safetensors") })
+    models.from(listOf("cpu-low", "cpu-high", "cpu-psnr-low", "cpu-psnr", "cpu-psnr-high", "strict")
+        .map { root.resolve("models/weights/pocketlic-$it.safetensors") })
     vectors.from(root.resolve("tests/vectors")).include("vectors.json", "cpu/*.plic")
 }
 
