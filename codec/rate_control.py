@@ -57,10 +57,14 @@ def encode_to_bytes(encode: Encode, effort: int, most: int) -> bytes:
 
 def _search(encode: Encode, effort: int, least: int, most: int) -> tuple[float, bytes]:
     """Quality and file of `least` to `most` bytes; else the largest file found of fewer; else that of quality 0."""
-    quality, data = _search_from(50.0, lambda q: encode(q, 0), least, most)
-    if effort > 0:  # where effort 0 ends is not far, and it is quick
-        quality, data = _search_from(quality, lambda q: encode(q, effort), least, most)
-    return quality, data
+    plain = _search_from(50.0, lambda q: encode(q, 0), least, most)
+    if effort == 0:
+        return plain
+    # Where effort 0 ends is not far, and it is quick.
+    found = _search_from(plain[0], lambda q: encode(q, effort), least, most)
+    # A choice between roundings that tips makes sizes jump, on small pictures over the wanted ones.
+    jumped = not least <= len(found[1]) <= most and least <= len(plain[1]) <= most
+    return plain if jumped else found
 
 
 def _search_from(start: float, encode: Callable[[float], bytes], least: int, most: int) -> tuple[float, bytes]:

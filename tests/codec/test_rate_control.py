@@ -55,6 +55,18 @@ def test_a_size_between_two_files_is_not_exceeded():
         encode_to_bpp(encode, 0, PIXELS, 0.12)
 
 
+def test_a_size_that_effort_jumps_over_is_met_without():
+    smooth = Encoder()
+
+    def encode(quality, effort):
+        size = len(smooth(quality, 0))
+        return bytes(size if effort == 0 else 1000 if size < 1600 else 2000)
+
+    for effort in (1, 9):
+        assert 0.99 * 1500 <= len(encode_to_bytes(encode, effort, 1500)) <= 1500
+        assert len(encode_to_bpp(encode, effort, PIXELS, 0.12)) == pytest.approx(1500, rel=0.01)
+
+
 def test_sizes_that_only_effort_reaches():
     encoder = Encoder()
     least = len(encoder(0, 0))
