@@ -70,7 +70,7 @@ def test_contents(apk):
         for info in archive.infolist():
             if info.filename.endswith((".tflite", ".plic")):
                 assert info.compress_type == zipfile.ZIP_STORED, info.filename
-    assert apk.stat().st_size < 8_000_000
+    assert apk.stat().st_size < 7_500_000
 
 
 def test_references_exist_on_the_oldest_system(build, ci):
