@@ -4,7 +4,7 @@ Of the seven metrics five are here; MS-SSIM also stands in for IW-SSIM and FSIM,
 what `profiling.metrics` measures, but for the pixels along the borders of a crop.
 
 Filtering is a product with a banded matrix from either side: for one channel a CPU does that several times faster
-than a convolution, backward above all.
+than a convolution, backward above all. Of the matrix only the blocks along its band are multiplied.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ BEST = {"ms_ssim": 1.0, "vif_p": 1.0, "nlpd": 1.0, "vmaf": 100.0, "psnr_hvs_m": 
 
 SMALLEST = 192  # pixels: a side below that is continued by its last pixels
 LARGEST = 512  # pixels: pictures are measured in parts, for the matrices grow with the side
+BLOCK = 64  # rows of a matrix that are multiplied at a time
 
 # Bits per pixel that a unit of luma's distortion is worth at qualities 0 and 100: the slopes that weights tuned for
 # MS-SSIM had there on Kodak.
@@ -116,20 +117,24 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
 def nlpd(a: Tensor, b: Tensor) -> Tensor:
     """1 - the normalized Laplacian pyramid distance (Laparra, Ballé, Berardino, Simoncelli 2016)."""
     distance = torch.zeros(len(a), device=a.device)
-    plane = torch.cat([a, b]) / 255
+    for band_a, band_b in zip(_normalized_bands(a), _normalized_bands(b), strict=True):
+        distance = distance + ((band_a - band_b).square().mean((1, 2)) + 1e-8).sqrt() / len(NLPD_CONSTANTS)
+    return 1 - distance
+
+
+def _normalized_bands(x: Tensor) -> Iterator[Tensor]:
+    """The Laplacian pyramid of [B, H, W], from fine to coarse, each value divided by what is around it."""
+    plane = x / 255
     for constant, (above, left, right, below) in zip(NLPD_CONSTANTS, NLPD_NEIGHBOURS, strict=True):
         low = _filtered(plane, NLPD_TAPS, 2, 2, 2)
         h, w = plane.shape[1:]
-        wide = (_interpolation(low.shape[1], a.device) @ low @ _interpolation(low.shape[2], a.device).T)[:, :h, :w]
+        wide = _both(low, *(_interpolation(side, x.device) for side in low.shape[1:]))[:, :h, :w]
         band = plane - wide
         around = F.pad(band.abs()[:, None], (1, 1, 1, 1), mode="reflect")[:, 0]
         divisor = constant + above * around[:, :-2, 1:-1] + below * around[:, 2:, 1:-1]
         divisor = divisor + left * around[:, 1:-1, :-2] + right * around[:, 1:-1, 2:]
-        band = band / divisor
-        difference = band[: len(a)] - band[len(a) :]
-        distance = distance + (difference.square().mean((1, 2)) + 1e-8).sqrt() / len(NLPD_CONSTANTS)
+        yield band / divisor
         plane = low
-    return 1 - distance
 
 
 def psnr_hvs_m(a: Tensor, b: Tensor) -> Tensor:
@@ -170,11 +175,72 @@ def _gaussian(size: int, sigma: float) -> tuple[float, ...]:
     return tuple(tap / sum(taps) for tap in taps)
 
 
+class _Banded:
+    """A matrix whose nonzero entries lie along a band: blocks of its rows, each with the columns that it needs."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        # A GPU would rather multiply all of it than start a kernel for every block.
+        size = BLOCK if matrix.device.type == "cpu" else len(matrix)
+        self.outputs = len(matrix)
+        self.blocks: list[tuple[slice, slice, Tensor]] = []
+        for start in range(0, len(matrix), size):
+            rows = matrix[start : start + size]
+            used = rows.any(0).nonzero()
+            columns = slice(int(used[0]), int(used[-1]) + 1)
+            self.blocks.append((slice(start, start + len(rows)), columns, rows[:, columns].contiguous()))
+
+    def times(self, x: Tensor, axis: int) -> Tensor:
+        """The product along axis 1 or 2 of [B, H, W]."""
+        if axis == 1:
+            return torch.cat([block @ x[:, columns] for _, columns, block in self.blocks], 1)
+        flat = x.reshape(-1, x.shape[2])
+        y = x.new_empty(len(flat), self.outputs)
+        for rows, columns, block in self.blocks:
+            torch.mm(flat[:, columns], block.T, out=y[:, rows])
+        return y.view(*x.shape[:2], -1)
+
+
+class _Product(torch.autograd.Function):
+    """`_Banded.times` with the gradient of x, by the transposed matrix."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrix: _Banded, transposed: _Banded, axis: int) -> Tensor:
+        ctx.transposed, ctx.axis = transposed, axis
+        return matrix.times(x, axis)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return ctx.transposed.times(grad, ctx.axis), None, None, None
+
+
+_Filter = tuple[_Banded, _Banded]
+"""A matrix [outputs, n] and its transpose."""
+
+
+def _filter(matrix: Tensor) -> _Filter:
+    return _Banded(matrix), _Banded(matrix.T)
+
+
+def _along(x: Tensor, filter: _Filter, axis: int) -> Tensor:
+    """[B, H, W] filtered along axis 1 or 2."""
+    return _Product.apply(x, *filter, axis)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _both(x: Tensor, rows: _Filter, columns: _Filter) -> Tensor:
+    """[B, H, W] filtered along both axes."""
+    return _along(_along(x, rows, 1), columns, 2)
+
+
 @cache
 def _band(
     n: int, taps: tuple[float, ...], stride: int, before: int, after: int, repeat: bool, device: torch.device
-) -> Tensor:
-    """[outputs, n]: filtering n samples with so many mirrored ones beside them; the last sample once more or not."""
+) -> _Filter:
+    """Filtering n samples with so many mirrored ones beside them; the last sample once more or not."""
+    return _filter(_band_matrix(n, taps, stride, before, after, repeat).to(device))
+
+
+def _band_matrix(n: int, taps: tuple[float, ...], stride: int, before: int, after: int, repeat: bool) -> Tensor:
+    """[outputs, n]"""
     samples = list(range(n))
     samples += samples[n - after :][::-1] if repeat else samples[n - 1 - after : n - 1][::-1]
     samples = samples[1 : before + 1][::-1] + samples
@@ -182,7 +248,7 @@ def _band(
     for row in range(len(matrix)):
         for k, tap in enumerate(taps):
             matrix[row, samples[row * stride + k]] += tap
-    return matrix.float().to(device)
+    return matrix.float()
 
 
 def _filtered(
@@ -190,13 +256,14 @@ def _filtered(
 ) -> Tensor:
     """[B, H, W] filtered along both axes."""
     rows, columns = (_band(n, taps, stride, before, after, repeat, x.device) for n in x.shape[1:])
-    return rows @ x @ columns.T
+    return _both(x, rows, columns)
 
 
 def _moments(a: Tensor, b: Tensor, taps: tuple[float, ...], around: int = 0) -> tuple[Tensor, ...]:
     """Local means, variances and covariance."""
-    stacked = torch.cat([a, b, a * a, b * b, a * b])
-    mean_a, mean_b, square_a, square_b, product = _filtered(stacked, taps, 1, around, around).chunk(5)
+    # Apart, for the original has no gradient.
+    mean_a, square_a = _filtered(torch.cat([a, a * a]), taps, 1, around, around).chunk(2)
+    mean_b, square_b, product = _filtered(torch.cat([b, b * b, a * b]), taps, 1, around, around).chunk(3)
     variances = ((square_a - mean_a**2).clamp(min=0), (square_b - mean_b**2).clamp(min=0))
     return mean_a, mean_b, *variances, product - mean_a * mean_b
 
@@ -229,13 +296,7 @@ def _detail_loss(a: Tensor, b: Tensor) -> Tensor:
     """VMAF's detail loss metric [B] (Li, Zhang, Ma, Ngan 2011; libvmaf's `adm`)."""
     kept, total = (torch.zeros(len(a), device=a.device) for _ in range(2))
     for sensitivity in _ADM_SENSITIVITY:
-        count, (h, w) = len(a), a.shape[1:]
-        low_rows, high_rows = (_band(h, taps, 2, 1, 1, True, a.device) for taps in (_DB2_LOW, _DB2_HIGH))
-        low_columns, high_columns = (_band(w, taps, 2, 1, 1, True, a.device).T for taps in (_DB2_LOW, _DB2_HIGH))
-        x = torch.cat([a, b])
-        below, above = low_rows @ x, high_rows @ x
-        bands = (above @ low_columns, below @ high_columns, above @ high_columns)
-        pairs = [(band[:count], band[count:]) for band in bands]
+        (low_a, low_b), *pairs = zip(_wavelet(a), _wavelet(b), strict=True)
         with torch.no_grad():  # where the picture only has another contrast
             (oh, th), (ov, tv) = pairs[:2]
             dot = oh * th + ov * tv
@@ -258,9 +319,17 @@ def _detail_loss(a: Tensor, b: Tensor) -> Tensor:
         for f, (original, _), r in zip(sensitivity, pairs, restored, strict=True):
             kept = kept + _cubic_norm((r[inner].abs() * f - threshold).clamp(min=0))
             total = total + _cubic_norm(original[inner].abs() * f)
-        low = below @ low_columns
-        a, b = low[:count], low[count:]
+        a, b = low_a, low_b
     return kept / total
+
+
+def _wavelet(x: Tensor) -> list[Tensor]:
+    """[B, H, W] by halves: low in both directions; high across rows, across columns, in both."""
+    (low_rows, high_rows), (low_columns, high_columns) = (
+        [_band(side, taps, 2, 1, 1, True, x.device) for taps in (_DB2_LOW, _DB2_HIGH)] for side in x.shape[1:]
+    )
+    below, above = _along(x, low_rows, 1), _along(x, high_rows, 1)
+    return [_along(half, columns, 2) for columns in (low_columns, high_columns) for half in (below, above)]
 
 
 def _cubic_norm(x: Tensor) -> Tensor:
@@ -276,15 +345,15 @@ def _vmaf_regression(device: torch.device) -> Any:
 
 
 @cache
-def _interpolation(n: int, device: torch.device) -> Tensor:
-    """[2n, n]: n samples to twice as many, linearly from the first to the last, then NLPD's taps."""
+def _interpolation(n: int, device: torch.device) -> _Filter:
+    """n samples to twice as many, linearly from the first to the last, then NLPD's taps."""
     matrix = torch.zeros(2 * n, n)
     for row in range(2 * n):
         position = row * (n - 1) / (2 * n - 1)
         first = min(int(position), n - 2)
         matrix[row, first] = 1 - (position - first)
         matrix[row, first + 1] = position - first
-    return _band(2 * n, NLPD_TAPS, 1, 2, 2, False, device) @ matrix.to(device)
+    return _filter((_band_matrix(2 * n, NLPD_TAPS, 1, 2, 2, False) @ matrix).to(device))
 
 
 def _blocks(x: Tensor) -> Tensor:

@@ -87,6 +87,22 @@ def test_descending_the_loss_raises_all_seven_metrics(pair):
     assert {name for name in names if after[name] <= before[name]} == set()
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize(("n", "stride"), [(7, 1), (64, 2), (65, 1), (300, 1), (301, 2)])
+def test_a_banded_product_is_the_whole_matrix_s(n, stride, axis):
+    """And so is its gradient; sides below, at and above a block's."""
+    matrix = perceptual._band_matrix(n, (0.1, 0.2, 0.4, 0.2, 0.1), stride, 2, 2, False)
+    x = torch.randn(2, 5, n, generator=torch.Generator().manual_seed(n))
+    whole = x.requires_grad_()
+    expected = whole @ matrix.T
+    banded = (x.detach().transpose(1, 2) if axis == 1 else x.detach()).requires_grad_()
+    y = perceptual._along(banded, perceptual._filter(matrix), axis)
+    for values in (expected, y):
+        values.square().sum().backward()
+    results = (y, banded.grad) if axis == 2 else (y.transpose(1, 2), banded.grad.transpose(1, 2))
+    torch.testing.assert_close(results, (expected, whole.grad))
+
+
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_flat_pictures_have_finite_gradients(value):
     flat = torch.full((1, 3, 192, 192), float(value))
