@@ -28,7 +28,7 @@ from .format import Header
 Progress = Callable[[float], None]
 """Is told the part of the work that is done, 0 to 1."""
 
-_ITERATIONS = {1: 2, 2: 3, 3: 5, 4: 8, 5: 13, 6: 22, 7: 40, 8: 80, 9: 180}
+_ITERATIONS = {1: 2, 2: 3, 3: 5, 4: 8, 5: 13, 6: 22, 7: 40, 8: 100, 9: 200}
 
 # Of the energies below; several errors of one cell add up to more than the sum of their energies.
 _ERROR_WEIGHTS = {1: (8.0,), 2: (5.0, 8.0, 12.0)}

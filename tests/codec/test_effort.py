@@ -153,6 +153,17 @@ def test_higher_levels_gain_more(photograph):
     assert costs[-1] < 0.96 * sum(la(codec.analyse(photograph, la.quality)) for la in lagrangians)
 
 
+@pytest.mark.parametrize("tune", ["psnr", "visual"])
+def test_few_iterations_pay_already(photograph, tune):
+    """With as much noise as many iterations have, five gained half of it, and less than this asks for."""
+    pytest.importorskip("torch")
+    for quality in (2500, 8000):
+        codec = codec_of("cpu", tune, quality / 100)
+        lagrangian = Lagrangian(codec, photograph, quality)
+        plain = lagrangian(codec.analyse(photograph, quality))
+        assert lagrangian(search(codec, photograph, quality, 3)) < 0.97 * plain
+
+
 def test_a_codec_of_random_weights_works_too(make, profile, picture):
     pytest.importorskip("torch")
     model = make.small_model(profile)
