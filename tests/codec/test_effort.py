@@ -155,7 +155,7 @@ def test_higher_levels_gain_more(photograph):
 
 @pytest.mark.parametrize("tune", ["psnr", "visual"])
 def test_few_iterations_pay_already(photograph, tune):
-    """With as much noise as many iterations have, five gained half of it, and less than this asks for."""
+    """With as much noise as many iterations have, five gained less than this of the squared error's Lagrangian."""
     pytest.importorskip("torch")
     for quality in (2500, 8000):
         codec = codec_of("cpu", tune, quality / 100)
