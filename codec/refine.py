@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from ..models.layers import DepthToSpace, SpaceToDepth, Upsample, clamp_ste, round_ste
 from ..models.perceptual import picture_bits
+from ..quantization.fake import fake_quantize
 from ..quantization.integer import Int8, IntegerNetwork, Layer
 from .codec import Latents, anchor_mask
 from .effort import REACH, Lagrangian, Progress
@@ -36,23 +37,6 @@ PATIENCE = 60
 
 Quantize = Callable[[Tensor, Tensor], Tensor]
 """(latents less their means, noise from -1/2 to 1/2), of equal shape -> symbols that need not be whole"""
-
-
-class _Requantize(torch.autograd.Function):
-    """clamp(floor(x + 1/2)), the gradient stopped where it clamps."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, low: int, high: int) -> Tensor:
-        y = (x + 0.5).floor_()
-        ctx.save_for_backward(y)
-        ctx.bounds = low - 0.5, high + 0.5
-        return y.clamp(low, high)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (y,) = ctx.saved_tensors
-        # Not a product with a mask of booleans, which takes five times as long.
-        return torch.ops.aten.hardtanh_backward(grad, y, *ctx.bounds), None, None
 
 
 class FloatNetwork:
@@ -97,7 +81,7 @@ class FloatNetwork:
                 y = move(layer.factor)(x)
             if layer.kind in ("pointwise", "depthwise", "add"):
                 zero = layer.spec.zero_point
-                y = _Requantize.apply(y, 0 if layer.relu else -128 - zero, 127 - zero)  # type: ignore[no-untyped-call]
+                y = fake_quantize(y, 1.0, 0 if layer.relu else -128 - zero, 127 - zero)
             tensors[layer.name] = y
         return [tensors[name] for name in self.network.outputs]
 

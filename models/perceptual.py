@@ -34,7 +34,7 @@ SHARES = {"ms_ssim": 0.398, "vif_p": 0.1925, "nlpd": 0.168, "vmaf": 0.102, "psnr
 BEST = {"ms_ssim": 1.0, "vif_p": 1.0, "nlpd": 1.0, "vmaf": 100.0, "psnr_hvs_m": 50.0}
 
 SMALLEST = 192  # pixels: a side below that is continued by its last pixels
-LARGEST = 512  # pixels: pictures are measured in parts, for the matrices grow with the side
+LARGEST = 512  # pixels: pictures are measured in parts, not much larger than the crops that weights are trained on
 BLOCK = 64  # rows of a matrix that are multiplied at a time
 
 # Bits per pixel that a unit of luma's distortion is worth at qualities 0 and 100: the slopes that weights tuned for

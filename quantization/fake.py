@@ -102,6 +102,11 @@ class _FakeQuantize(torch.autograd.Function):
         return torch.ops.aten.hardtanh_backward(grad, y, *ctx.bounds), None, None, None
 
 
+def fake_quantize(x: Tensor, scale: float | Tensor, low: int, high: int) -> Tensor:
+    """The nearest multiple of `scale`, halves up, from `low` to `high` times it; no gradient where it is clamped."""
+    return _FakeQuantize.apply(x, scale, low, high)  # type: ignore[no-any-return,no-untyped-call]
+
+
 class _FakeQuantizeWeight(torch.autograd.Function):
     """As `_FakeQuantize`, but the gradient passes everywhere: a weight at its bound must be able to come back.
 
@@ -305,7 +310,7 @@ class FakeQuantNetwork(nn.Module):
 
     def _fake(self, tensor: str, x: Tensor, exponent: int) -> Tensor:
         zero = self.zero_points[tensor]
-        return _FakeQuantize.apply(x, 2.0**exponent, -128 - zero, 127 - zero)  # type: ignore[no-any-return,no-untyped-call]
+        return fake_quantize(x, 2.0**exponent, -128 - zero, 127 - zero)
 
     def _quantized(self, node: Node) -> tuple[Tensor, Tensor]:
         """Fake-quantized weight and bias of a convolution."""
