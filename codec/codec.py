@@ -3,7 +3,7 @@
     encode   analysis -> y, d -> hyper-analysis -> z -> its differences from a prediction, and rows
              hyper-synthesis, context -> means -> symbols of y; symbols of d; all, by their rows -> rANS
     decode   rANS -> differences -> z -> rows -> rANS -> symbols of y -> rows of d -> rANS -> symbols of d
-             hyper-synthesis, context -> means -> y_hat, d_hat -> synthesis
+             hyper-synthesis, context -> means -> y_hat, d_hat -> synthesis -> post-filter
 
 The networks run in any executor that equals `IntegerNetwork.run`; all else is here. What the entropy decoder
 needs (z, symbols and the rows) involves no network, so the symbols of a file are the same whatever runs them.
@@ -32,6 +32,7 @@ from . import format as plic
 from . import rans
 from ._native import SymbolCoder, SymbolReader
 from .errors import FormatError, PlicError
+from .postfilter import post_filter
 
 Executor = Callable[[IntegerNetwork, Sequence[Int8]], dict[str, Int8]]
 """Runs a network on int8 [H, W, C] inputs and returns its outputs by name."""
@@ -255,12 +256,28 @@ class Codec:
         return np.bitwise_xor(padded, np.uint8(128), out=padded).view(np.int8)
 
     def crop(self, values: Int8, header: plic.Header) -> NDArray[np.uint8]:
-        """The synthesis' output plus 128, without what `pad` added, and grey where the picture is."""
-        rgb = values.view(np.uint8)[: header.height, : header.width] ^ np.uint8(128)
+        """The synthesis' output plus 128, without what `pad` added, filtered, and grey where the picture is."""
+        rgb = self._show(values[: header.height, : header.width], header.quality_hundredths)
         if not header.grey:
             return rgb
         wide = rgb.astype(np.uint16)
         return ((wide[:, :, 0] + 2 * wide[:, :, 1] + wide[:, :, 2] + 2) >> 2).astype(np.uint8)
+
+    def filters(self, quality: int) -> NDArray[np.int32] | None:
+        """The post-filter's [384, 12] at a quality in hundredths, in 2**-8; None when the model has none."""
+        knots = self.model.post_filter
+        if knots is None:
+            return None
+        spacing = 10000 // (len(knots) - 1)
+        index = min(quality // spacing, len(knots) - 2)
+        part = quality - index * spacing
+        low, high = knots[index : index + 2].astype(np.int32)
+        return np.asarray((low * (spacing - part) + high * part + spacing // 2) // spacing)
+
+    def _show(self, values: Int8, quality: int) -> NDArray[np.uint8]:
+        rgb = values.view(np.uint8) ^ np.uint8(128)
+        filters = self.filters(quality)
+        return rgb if filters is None else post_filter(rgb, filters)
 
     def rows(self, z: Int8, quality: int) -> Int64:
         """Rows of y and d that z implies, int64 [4h, 4w, 288] in 2**-16 rows, from z int8 [h, w, 64]."""

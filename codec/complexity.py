@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from ..models.filter_classes import MAC_PER_PIXEL
 from ..quantization.integer import Int8, IntegerModel, IntegerNetwork
 from . import codec as reference_codec
 
@@ -35,7 +36,7 @@ def count(model: IntegerModel, side: int = 128) -> Complexity:
     """Encode and decode a side x side picture, counting what each convolution that runs multiplies.
 
     The projections outside the networks run once per encode, those of the rows once per decode as well;
-    depthwise windows count in full at the borders, as runtimes compute them.
+    depthwise windows count in full at the borders, as runtimes compute them. The post-filter runs once per decode.
     """
     totals: dict[str, int] = defaultdict(int)
 
@@ -54,6 +55,8 @@ def count(model: IntegerModel, side: int = 128) -> Complexity:
     totals.clear()
     codec.decode(data)
     decode = {**totals, **{name: projections[name] for name in ("rows", "detail_rows")}}
+    if model.post_filter is not None:
+        decode["post_filter"] = MAC_PER_PIXEL * side**2
 
     parameters = {
         network.name: sum(
@@ -62,6 +65,7 @@ def count(model: IntegerModel, side: int = 128) -> Complexity:
         for network in model.networks.values()
     }
     parameters |= {name: w.size + w.shape[0] for name, (w, _) in model.projections.items()}
+    parameters["post_filter"] = 0 if model.post_filter is None else model.post_filter.size
     unit = 1000.0 * side * side
     components: dict[str, dict[str, float | int | bool]] = {
         name: {

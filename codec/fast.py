@@ -57,6 +57,9 @@ class FastCodec(Codec):
         (pixels,) = self.run(self.model.networks["synthesis"], inputs).values()
         return self.crop(pixels, header)
 
+    def _show(self, values: Int8, quality: int) -> NDArray[np.uint8]:
+        return self.native.show(quality, np.ascontiguousarray(values))
+
     def _hyper_synthesis(self, z: Int8) -> tuple[Int8, Int8, Int8]:
         network = self.model.networks["hyper_synthesis"]
         tensors = self.run(network, [z])

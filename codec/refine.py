@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from ..models.layers import DepthToSpace, SpaceToDepth, Upsample, clamp_ste, round_ste
 from ..models.perceptual import picture_bits
+from ..models.postfilter import post_filter
 from ..quantization.fake import fake_quantize
 from ..quantization.integer import Int8, IntegerNetwork, Layer
 from .codec import Latents, anchor_mask
@@ -124,7 +125,9 @@ class Decoder:
         self.unit = _tensor(np.exp2(codec.fine_bits)[None, None])
         self.wide = torch.from_numpy(codec.model.wide.astype(np.int64))
         self.detail_step = _tensor(codec.detail_step(quality)[None, None])
-        self.target = _tensor(lagrangian.rgb) - 128
+        self.target = _tensor(lagrangian.rgb)
+        filters = codec.filters(quality)
+        self.filters = None if filters is None else torch.from_numpy(filters[None].astype(np.float32))
         self.quality = torch.tensor([quality / 100])
 
     def loss(self, parts: Sequence[Tensor], noise: Sequence[Tensor], quantize: Quantize) -> Tensor:
@@ -149,9 +152,11 @@ class Decoder:
         d_hat = clamp_ste(self.detail_step * detail_symbols, -128, 127)
         (pixels,) = self.synthesis(torch.cat([planes, fine], 1), d_hat)
         height, width = self.target.shape[2:]
-        pixels = pixels[:, :, :height, :width]
+        pixels = pixels[:, :, :height, :width] + 128
+        if self.filters is not None:
+            pixels = post_filter(pixels, self.filters)
         if self.lagrangian.visual:
-            error = picture_bits(self.target + 128, pixels + 128, self.quality).sum()
+            error = picture_bits(self.target, pixels, self.quality).sum()
         else:
             error = (pixels - self.target).square().sum() * self.lagrangian.error_bits
         return error + self._rate(symbols, self.rows) + self._rate(detail_symbols, detail_rows)

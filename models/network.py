@@ -35,6 +35,7 @@ from torch.nn import functional as F
 
 from .entropy import row_from_log2_scale, symbol_bits
 from .layers import Add, DepthToSpace, Depthwise, Pointwise, SpaceToDepth, Upsample, clamp_ste, round_ste
+from .postfilter import PostFilter
 
 LATENTS = 96
 HYPER = 64
@@ -277,6 +278,7 @@ class Codec(nn.Module):
         self.gains = Gains(widths.details)
         self.step_grid: nn.Module = nn.Identity()  # quantization puts the steps on the integers' grid
         self.detail_step_grid: nn.Module = nn.Identity()
+        self.post_filter: PostFilter | None = None  # quantization puts one there: it works on whole pixels
 
     def forward(self, image: Tensor, quality: Tensor) -> Coded:
         """image [B, 3, H, W] in 0..1, H and W multiples of 64; quality [B] in 0..100."""
@@ -312,6 +314,8 @@ class Codec(nn.Module):
         detail_rounded = round_ste(symbol)
         detail_bits = self._bits(symbol, detail_rounded, row_from_log2_scale(detail_scale))
         reconstruction = self.synthesis(mean + step * rounded, detail_step * detail_rounded).float() + 0.5
+        if self.post_filter is not None:
+            reconstruction = self.post_filter(reconstruction, quality)
         return Coded(reconstruction, latent_bits + detail_bits, hyper_bits)
 
     def _bits(self, symbol: Tensor, rounded: Tensor, row: Tensor) -> Tensor:

@@ -7,7 +7,7 @@
 
 A stage's time excludes the stages inside it, so the stages of a run add up to its total; `other` is the rest. `load` is
 timed by itself and is not part of the total: reading and decoding the picture's file. Pre-processing pads and
-post-processing crops; entropy coding includes the container and the prediction of rows; `quantization` and
+post-processing crops and filters; entropy coding includes the container and the prediction of rows; `quantization` and
 `dequantization` are the arithmetic between the networks.
 """
 

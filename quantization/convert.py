@@ -95,6 +95,7 @@ def to_integer_model(codec: Codec, notes: dict[str, str]) -> IntegerModel:
         table_radius=radius,
         table_freq=freq,
         skip=skip,
+        post_filter=codec.post_filter.integers().numpy().astype(np.int8) if codec.post_filter is not None else None,
         notes=notes,
     )  # fmt: skip
     model.check()
@@ -142,6 +143,9 @@ def from_integer_model(model: IntegerModel) -> Codec:
     hyper_exponent = networks["hyper_analysis"].exponent(networks["hyper_analysis"].outputs[0])
     gains.log2_hyper_gain.copy_(_double(model.hyper_gain_knots) / 256 - hyper_exponent)
     gains.log2_hyper_scale.copy_(_double(model.hyper_row_knots) / OCTAVE + math.log2(SCALE_MIN))
+    if model.post_filter is not None:
+        assert codec.post_filter is not None
+        codec.post_filter.assign(_double(model.post_filter))
     for convolution in convolutions:
         train_balanced(convolution)
     return codec.train()

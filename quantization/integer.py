@@ -31,6 +31,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from ..models.filter_classes import CLASSES, OFFSETS
+
 Kind = Literal["pointwise", "depthwise", "add", "upsample", "space_to_depth", "depth_to_space"]
 Profile = Literal["cpu", "strict"]
 Int8 = NDArray[np.int8]
@@ -310,7 +312,7 @@ NETWORKS = ("analysis", "hyper_analysis", "hyper_synthesis", "context", "synthes
 
 @dataclass(frozen=True)
 class IntegerModel:
-    """Everything a codec needs, in integers: five networks, four projections, gain knots and entropy tables.
+    """Everything a codec needs, in integers: five networks, four projections, gain knots, entropy tables and filters.
 
     Fixed-point units: latents 2**-8 of the latent grid; logarithms 2**-8 octaves; rows 2**-16.
     """
@@ -339,6 +341,7 @@ class IntegerModel:
     table_radius: NDArray[np.uint16]  # [64]
     table_freq: NDArray[np.uint16]  # concatenated rows of 2*radius+2 frequencies, each summing to 2**16
     skip: int  # rows below this are not coded: their symbols are 0
+    post_filter: Int8 | None = None  # [knots, 384, 12], in 2**-8: filters of the picture by class; some have none
     notes: dict[str, str] = field(default_factory=dict)  # provenance: training steps, data, figures
     _file: bytes | None = field(default=None, init=False, repr=False, compare=False)  # what it was read from
 
@@ -430,14 +433,17 @@ class IntegerModel:
             "table_radius": (np.uint16, (rows,)),
             "table_freq": (np.uint16, (int(entries.sum()),)),
         }
+        if self.post_filter is not None:
+            expected["post_filter"] = (np.int8, (len(self.post_filter), CLASSES, len(OFFSETS)))
         for name, (dtype, shape) in expected.items():
             array = getattr(self, name)
             if array.dtype != dtype or array.shape != shape or 0 in shape[1:]:
                 raise ModelError(f"{name} is {array.dtype} {list(array.shape)}, not {dtype.__name__} {list(shape)}")
         if latents == 0 or detail == 0 or max(latents, detail) > MAX_CHANNELS // 4 or hyper > MAX_CHANNELS:
             raise ModelError(f"{latents} latents, {4 * detail} details and {hyper} hyper-latents are no codec")
-        if knots < 2 or 10000 % (knots - 1):
-            raise ModelError(f"{knots} knots are no codec")
+        for count in (knots, 2 if self.post_filter is None else len(self.post_filter)):
+            if count < 2 or 10000 % (count - 1):
+                raise ModelError(f"{count} knots are no codec")
         for shift in (self.latent_shift, self.detail_shift):
             if shift.min() < -31 or shift.max() > 16:
                 raise ModelError("latent_shift or detail_shift is outside -31..16")
@@ -460,6 +466,8 @@ class IntegerModel:
         if self._file is not None:
             return self._file
         tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in self.ARRAYS}
+        if self.post_filter is not None:
+            tensors["post_filter"] = np.ascontiguousarray(self.post_filter)
         described: dict[str, Any] = {}
         for network in self.networks.values():
             layers = []
@@ -503,6 +511,7 @@ class IntegerModel:
                 networks[name] = IntegerNetwork(name, inputs, layers, tuple(net["outputs"]))
             parts: dict[str, Any] = {name: tensors.pop(name) for name in IntegerModel.ARRAYS}
             parts |= {key: content[key] for key in ("profile", "skip", "notes")}
+            parts["post_filter"] = tensors.pop("post_filter", None)
             model = IntegerModel(networks=networks, **parts)
             model.check()
             used = {

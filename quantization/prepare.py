@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..models.data import Photographs
 from ..models.layers import Pointwise, clamp_ste, round_ste
 from ..models.network import LATENTS, Codec
+from ..models.postfilter import PostFilter
 from .equalize import equalize
 from .fake import CONVOLUTIONS, FakeQuantNetwork, FakeQuantProjection, Rule, train_unscaled
 from .integer import NETWORKS
@@ -193,6 +194,8 @@ def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6
 def install(codec: Codec, networks: dict[str, FakeQuantNetwork], wide: Tensor) -> None:
     """Swap, in place, a codec's networks and projections for fake-quantized ones, and put its steps on the grids.
 
+    Its pictures are whole pixels then, and get a post-filter, which changes nothing until it is trained.
+
     wide: the channels of y with a four times finer grid, as the networks' weights have been widened for.
     """
     codec.analysis = PixelInput(networks["analysis"])  # type: ignore[assignment]
@@ -207,6 +210,7 @@ def install(codec: Codec, networks: dict[str, FakeQuantNetwork], wide: Tensor) -
     unit = torch.ones(codec.gains.log2_step.shape[1], device=wide.device)
     unit[wide] = 0.25
     codec.step_grid, codec.detail_step_grid = StepGrid(unit[:LATENTS]), StepGrid(unit[LATENTS:])
+    codec.post_filter = PostFilter().to(wide.device)
 
 
 def _reach(tensors: list[Tensor]) -> Tensor:

@@ -332,6 +332,25 @@ public:
                               d_hat.array({at.height, at.width, facts_.detail_channels}));
     }
 
+    nb::object show(uint32_t quality, Grid<int8_t> pixels) const {
+        if (pixels.shape(2) != 3 || pixels.size() == 0 || pixels.shape(0) > 65535 || pixels.shape(1) > 65535)
+            throw nb::value_error("an array is of a wrong shape");
+        plic_info info = {};
+        info.height = static_cast<uint32_t>(pixels.shape(0));
+        info.width = static_cast<uint32_t>(pixels.shape(1));
+        info.components = 3;
+        info.quality_hundredths = quality;
+        Owned<uint8_t> shown(pixels.size());
+        plic_error error;
+        plic_status status;
+        {
+            nb::gil_scoped_release release;
+            status = pocketlic::show(*model_, info, pixels.data(), shown.data(), &error);
+        }
+        check(status, error);
+        return shown.array({pixels.shape(0), pixels.shape(1), pixels.shape(2)});
+    }
+
     nb::tuple project(uint32_t quality, Grid<int8_t> features, Grid<int8_t> fine) const {
         const Latents at(quality, features.shape(0), features.shape(1));
         const std::vector<plic_tensor> made = tensors("analysis", 16 * at.height, 16 * at.width);
@@ -540,6 +559,10 @@ NB_MODULE(_native, m) {
                      "log2_steps: numpy.typing.NDArray[numpy.int8], context: numpy.typing.NDArray[numpy.int8], "
                      "y: numpy.typing.NDArray[numpy.int32], details: numpy.typing.NDArray[numpy.int32]) -> "
                      "tuple[numpy.typing.NDArray[numpy.int8], numpy.typing.NDArray[numpy.int8]]"))
+        .def("show", &NativeDecoder::show, "quality"_a, "pixels"_a.noconvert(),
+             "Pixels of a picture, uint8 [H, W, 3]: the synthesis' output, cut to its size, plus 128 and filtered.",
+             nb::sig("def show(self, quality: int, pixels: numpy.typing.NDArray[numpy.int8]) -> "
+                     "numpy.typing.NDArray[numpy.uint8]"))
         .def("project", &NativeDecoder::project, "quality"_a, "features"_a.noconvert(), "fine"_a.noconvert(),
              "Of the analysis' outputs: y int32 [h, w, latents] in 2**-8 of the coarse grid, symbols of the details\n"
              "int32 [h, w, details], and both on their grids, int8.",

@@ -3,13 +3,15 @@
 //     z                            decoded whole, from the first band's stream: 1/64 byte a pixel
 //     y, d                         a band of 64 latent rows at a time; the bands that a row of tiles needs are kept
 //     means, steps, planes, d_hat  a tile of 32 x 64 latents and what it needs around it
-//     synthesis, pixels            parts of a tile, small enough for a processor's cache
+//     synthesis                    parts of a tile, small enough for a processor's cache
+//     post-filter, pixels          blocks of a tile, smaller still
 #include <algorithm>
 #include <cstring>
 
 #include "container.h"
 #include "crc32c.h"
 #include "model.h"
+#include "postfilter.h"
 #include "sha256.h"
 #include "stages.h"
 
@@ -183,6 +185,10 @@ public:
         for (int32_t c = 0; c < model_.latents + model_.details; ++c)
             step_base_[static_cast<size_t>(c)] =
                 static_cast<int32_t>(std::clamp<int64_t>(model_.step_knots.at(quality_, c), -(1 << 20), 1 << 20));
+        const Knots& filters = model_.post_filter;
+        if (!filters_.allocate(memory, static_cast<uint64_t>(filters.channels))) return no_memory(error_, memory);
+        for (int32_t i = 0; i < filters.channels; ++i)
+            filters_[static_cast<size_t>(i)] = static_cast<int16_t>(filters.nearest(quality_, i));
         return PLIC_OK;
     }
 
@@ -527,7 +533,7 @@ private:
         const Network& context = model_.networks[kContext];
         const Network& hyper = model_.networks[kHyperSynthesis];
         const int32_t latents = model_.latents;
-        const Region pixels = tile.scaled(kLatent, 1);
+        const Region pixels = shown(tile, from, to);
 
         // What the tile needs: planes in `around`; for those, features and anchors in `wide`.
         Region regions[kMaxTensors];
@@ -562,36 +568,75 @@ private:
         latent_values(
             around, made, means, [this](int32_t y, int32_t x) { return symbols(y, x); },
             [this](int32_t y, int32_t x) { return details(y, x); }, parts);
-        return synthesise(tile, parts, from, to, target, stride);
+        return synthesise(pixels, parts, from, to, tile.x0 * kLatent, target, stride);
     }
 
-    plic_status synthesise(const Region& tile, const View* inputs, int32_t from, int32_t to, uint8_t* target,
-                           size_t stride) {
-        const auto width = static_cast<int32_t>(file.info.width);
-        const size_t components = file.info.components;
-        for (int32_t y = tile.y0; y < tile.y1; y += kPart) {
-            for (int32_t x = tile.x0; x < tile.x1; x += kPart) {
-                const Region part = {y, x, std::min(y + kPart, tile.y1), std::min(x + kPart, tile.x1)};
-                const Region wanted = part.scaled(kLatent, 1);
-                View rgb;
-                if (!run(model_, kSynthesis, workspace_, lh_, lw_, inputs, &wanted, &rgb))
+    // Pixels that rows from .. to - 1 of a tile take: the post-filter looks around, from its cells of 2x2 pixels.
+    Region shown(const Region& tile, int32_t from, int32_t to) const {
+        const int32_t reach = filters_.size() > 0 ? kFilterReach : 0;
+        const auto height = static_cast<int32_t>(file.info.height), width = static_cast<int32_t>(file.info.width);
+        return {std::max(from / 2 * 2 - reach, 0), std::max(tile.x0 * kLatent - reach, 0),
+                std::min(to + reach, height), std::min(tile.x1 * kLatent + reach, width)};
+    }
+
+    // Rows from .. to - 1 of the picture, from column `left` on, as far as the pixels of a tile that `shown` named go.
+    plic_status synthesise(const Region& pixels, const View* inputs, int32_t from, int32_t to, int32_t left,
+                           uint8_t* target, size_t stride) {
+        View rgb;
+        if (!view(rgb_, pixels, 3, rgb)) return no_memory(error_, memory);
+        // As many parts as there would be without what lies around.
+        const auto parts = [](int32_t side) {
+            constexpr int32_t kSide = kPart * kLatent, kAround = 2 * kFilterReach;
+            return side <= kSide + kAround ? 1 : (side - kAround + kSide - 1) / kSide;
+        };
+        const int32_t rows = parts(pixels.height()), columns = parts(pixels.width());
+        const auto bound = [](int32_t begin, int32_t end, int32_t i, int32_t n) {
+            return i == 0 ? begin : i == n ? end : (begin + (end - begin) / n * i) / kLatent * kLatent;
+        };
+        for (int32_t i = 0; i < rows; ++i) {
+            for (int32_t j = 0; j < columns; ++j) {
+                const Region wanted = {
+                    bound(pixels.y0, pixels.y1, i, rows), bound(pixels.x0, pixels.x1, j, columns),
+                    bound(pixels.y0, pixels.y1, i + 1, rows), bound(pixels.x0, pixels.x1, j + 1, columns)};
+                View made;
+                if (!run(model_, kSynthesis, workspace_, lh_, lw_, inputs, &wanted, &made))
                     return no_memory(error_, memory);
-                const int32_t right = std::min(wanted.x1, width);
-                for (int32_t row = std::max(wanted.y0, from); row < std::min(wanted.y1, to); ++row) {
-                    const int8_t* in = rgb.at(row, wanted.x0);
-                    uint8_t* out = target + static_cast<size_t>(row - from) * stride +
-                                   static_cast<size_t>(wanted.x0) * components;
-                    const auto n = static_cast<size_t>(right - wanted.x0);
-                    if (components == 3) {
-                        for (size_t i = 0; i < 3 * n; ++i) out[i] = static_cast<uint8_t>(in[i] + 128);
-                    } else {
-                        for (size_t i = 0; i < n; ++i, in += 3)
-                            out[i] = static_cast<uint8_t>((in[0] + 2 * in[1] + in[2] + 4 * 128 + 2) >> 2);
-                    }
-                }
+                for (int32_t y = wanted.y0; y < wanted.y1; ++y)
+                    std::memcpy(rgb.at(y, wanted.x0), made.at(y, wanted.x0), 3 * static_cast<size_t>(wanted.width()));
             }
         }
+        const int32_t right = std::min(pixels.x1, left + kTileColumns * kLatent);
+        for (int32_t y = from / 2 * 2; y < to; y += PostFilter::kRows)
+            for (int32_t x = left; x < right; x += PostFilter::kColumns)
+                show(rgb, {y, x, std::min(y + PostFilter::kRows, to), std::min(x + PostFilter::kColumns, right)}, from,
+                     target, stride);
         return PLIC_OK;
+    }
+
+    // A block of pixels, filtered, without rows before `from`; target is that row.
+    void show(const View& rgb, const Region& block, int32_t from, uint8_t* target, size_t stride) {
+        const size_t components = file.info.components;
+        const int16_t* changes = nullptr;
+        if (filters_.size() > 0)
+            changes = filter_.changes(filters_.data(), rgb, static_cast<int32_t>(file.info.height),
+                                      static_cast<int32_t>(file.info.width), block);
+        for (int32_t y = std::max(block.y0, from); y < block.y1; ++y) {
+            const int8_t* in = rgb.at(y, block.x0);
+            uint8_t* out = target + static_cast<size_t>(y - from) * stride + static_cast<size_t>(block.x0) * components;
+            const int32_t width = block.width();
+            int16_t offsets[3 * PostFilter::kColumns];
+            uint8_t grey[3 * PostFilter::kColumns];
+            for (int32_t x = 0; x < width; ++x) {
+                const int32_t change = changes != nullptr ? changes[(y - block.y0) * PostFilter::kColumns + x] : 0;
+                for (int32_t c = 0; c < 3; ++c) offsets[3 * x + c] = static_cast<int16_t>(128 + change);
+            }
+            uint8_t* const to = components == 3 ? out : grey;
+            for (int32_t i = 0; i < 3 * width; ++i)
+                to[i] = static_cast<uint8_t>(std::clamp(in[i] + offsets[i], 0, 255));
+            if (components == 1)
+                for (int32_t x = 0; x < width; ++x)
+                    out[x] = static_cast<uint8_t>((grey[3 * x] + 2 * grey[3 * x + 1] + grey[3 * x + 2] + 2) >> 2);
+        }
     }
 
     const plic_model& model_;
@@ -606,7 +651,9 @@ private:
     Buffer<int8_t> magnitudes_;
     Buffer<uint8_t> scratch_, rows_;
     Band bands_[kKeptBands];
-    Buffer<int8_t> features_, means_, log2_steps_, anchors_, context_, planes_, details_;
+    Buffer<int8_t> features_, means_, log2_steps_, anchors_, context_, planes_, details_, rgb_;
+    Buffer<int16_t> filters_;  // at the picture's quality; none if the model has none
+    PostFilter filter_;
     Workspace workspace_;
 };
 
@@ -930,6 +977,16 @@ struct Whole {
             all(), made, grid(context, model.latents),
             [&](int32_t i, int32_t j) { return y + index(i, j, model.latents); },
             [&](int32_t i, int32_t j) { return details + index(i, j, model.details); }, parts);
+    }
+
+    void show(const int8_t* pixels, uint8_t* out) {
+        const plic_info& info = decoder.file.info;
+        const auto height = static_cast<int32_t>(info.height), width = static_cast<int32_t>(info.width);
+        const View rgb = {const_cast<int8_t*>(pixels), {0, 0, height, width}, 3};
+        for (int32_t y = 0; y < height; y += PostFilter::kRows)
+            for (int32_t x = 0; x < width; x += PostFilter::kColumns)
+                decoder.show(rgb, {y, x, std::min(y + PostFilter::kRows, height), std::min(x + PostFilter::kColumns, width)},
+                             0, out, static_cast<size_t>(info.width) * info.components);
     }
 
     bool project(const int8_t* features, const int8_t* fine, int32_t* y, int32_t* details, int8_t* coarse_y,
@@ -1390,6 +1447,14 @@ plic_status synthesis_inputs(const plic_model& model, const plic_info& info, con
     Whole whole(model, error);
     const plic_status status = prepare(model, info, &kNoLimits, whole.decoder, error);
     if (status == PLIC_OK) whole.synthesis_inputs(hyper, context, y, details, planes, d_hat);
+    return status;
+}
+
+plic_status show(const plic_model& model, const plic_info& info, const int8_t* pixels, uint8_t* out,
+                 plic_error* error) {
+    Whole whole(model, error);
+    const plic_status status = prepare(model, info, &kNoLimits, whole.decoder, error);
+    if (status == PLIC_OK) whole.show(pixels, out);
     return status;
 }
 

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "json.h"
+#include "postfilter.h"
 #include "sha256.h"
 
 namespace pocketlic {
@@ -615,6 +616,17 @@ private:
                                                         static_cast<uint32_t>(skip_));
         if (status == rans::Status::no_memory) return out_of_memory();
         if (status != rans::Status::ok) return bad("%s", rans::message(status));
+
+        if (find("post_filter") != nullptr) {
+            const Array* filters = find("post_filter", Element::i8, 3);
+            if (filters == nullptr || filters->shape[0] < 2 || kQualities % (filters->shape[0] - 1) != 0 ||
+                filters->shape[1] != kFilterClasses || filters->shape[2] != kFilterWeights)
+                return bad("post_filter is of a wrong shape");
+            auto* values = arena.make<int32_t>(count(*filters));
+            if (values == nullptr) return out_of_memory();
+            for (uint64_t i = 0; i < count(*filters); ++i) values[i] = static_cast<int8_t>(filters->data[i]);
+            model_.post_filter = {values, static_cast<int32_t>(filters->shape[0]), kFilterClasses * kFilterWeights};
+        }
 
         for (uint32_t i = 0; i < array_count_; ++i)
             if (!arrays_[i].used)

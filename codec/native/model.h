@@ -30,12 +30,19 @@ struct Knots {
     const int32_t* values = nullptr;  // [count][channels]
     int32_t count = 0, channels = 0;
     // At a quality in hundredths, rounded down.
-    int64_t at(int32_t quality, int32_t channel) const {
+    int64_t at(int32_t quality, int32_t channel) const { return value(quality, channel, 0); }
+    // The same to the nearest, halves up.
+    int64_t nearest(int32_t quality, int32_t channel) const {
+        return value(quality, channel, kQualities / (count - 1) / 2);
+    }
+
+private:
+    int64_t value(int32_t quality, int32_t channel, int64_t more) const {
         const int32_t spacing = kQualities / (count - 1);
         const int32_t index = quality / spacing < count - 2 ? quality / spacing : count - 2;
         const int64_t part = quality - index * spacing;
         const int32_t* low = values + static_cast<size_t>(index) * static_cast<size_t>(channels) + channel;
-        const int64_t sum = int64_t{low[0]} * (spacing - part) + int64_t{low[channels]} * part;
+        const int64_t sum = int64_t{low[0]} * (spacing - part) + int64_t{low[channels]} * part + more;
         return sum >= 0 ? sum / spacing : -((-sum + spacing - 1) / spacing);
     }
 };
@@ -82,5 +89,6 @@ struct plic_model {
     const uint16_t* wide = nullptr;  // ascending
     int32_t wide_count = 0;
     const uint8_t* fine_bits = nullptr;  // [latents]: 2 for wide channels, 0 for others
+    pocketlic::Knots post_filter;  // by kFilterClasses x kFilterWeights; without values where there is none
     pocketlic::rans::TableSet tables;
 };

@@ -2,7 +2,7 @@
 //
 //     decode   plic_decode_symbols -> z, y, d; hyper-synthesis(z) -> features, means, log2 steps
 //              anchor_values -> context(features, anchors) -> means of the others
-//              synthesis_inputs -> synthesis(planes, d_hat) -> pixels
+//              synthesis_inputs -> synthesis(planes, d_hat) -> show -> pixels
 //     encode   analysis(pixels) -> project -> hyper-analysis(coarse y, coarse d) -> z -> hyper-synthesis
 //              quantize_anchors -> context -> quantize_others -> plic_encode_symbols
 //
@@ -26,6 +26,10 @@ plic_status anchor_values(const plic_model& model, const plic_info& info, const 
 plic_status synthesis_inputs(const plic_model& model, const plic_info& info, const Hyper& hyper,
                              const int8_t* context, const int32_t* y, const int32_t* details, int8_t* planes,
                              int8_t* d_hat, plic_error* error);
+
+// The synthesis' output, cut to the picture's size [height][width][3] -> pixels as decoding gives them.
+plic_status show(const plic_model& model, const plic_info& info, const int8_t* pixels, uint8_t* out,
+                 plic_error* error);
 
 // The analysis' outputs -> y in 2^-8 of the coarse grid, symbols of d, and both on their grids.
 plic_status project(const plic_model& model, const plic_info& info, const int8_t* features, const int8_t* fine,
