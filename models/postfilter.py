@@ -10,6 +10,9 @@ IEEE Journal of Selected Topics in Signal Processing, 2013.
 
 from __future__ import annotations
 
+from itertools import product
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,14 +33,12 @@ def post_filter(pixels: Tensor, filters: Tensor) -> Tensor:
         pixels = F.pad(pixels, (0, width % 2, 0, height % 2), mode="replicate")
     weights = torch.tensor(LUMA, dtype=pixels.dtype, device=pixels.device)
     luma = round_ste(torch.einsum("c,bchw->bhw", weights, pixels) / 64)
-    batch, rows, columns = len(luma), luma.shape[1] // 2, luma.shape[2] // 2
     index = classes(_around(luma.detach(), MARGIN).int(), torch)
-    index = index + CLASSES * torch.arange(batch, device=index.device)[:, None, None]
-    chosen = F.embedding(index, filters.flatten(0, 1))
-    # Of each cell, for its 2x2 pixels.
-    sums = _pair_sums(luma).view(batch, len(OFFSETS), rows, 2, columns, 2)
-    change = (sums * chosen.permute(0, 3, 1, 2)[:, :, :, None, :, None]).sum(1).view_as(luma)
-    return clamp_ste(pixels + round_ste(change / 1024)[:, None], 0, 255)[:, :, :height, :width]
+    index = index + CLASSES * torch.arange(len(luma), device=index.device)[:, None, None]
+    chosen = F.embedding(index, filters.flatten(0, 1)).permute(3, 0, 1, 2).contiguous()
+    change = _Filter.apply(_phases(_around(luma, 2)), chosen)  # type: ignore[no-untyped-call]
+    change = round_ste(change.permute(2, 3, 0, 4, 1).reshape(luma.shape) / 1024)
+    return clamp_ste(pixels + change[:, None], 0, 255)[:, :, :height, :width]
 
 
 def _around(x: Tensor, margin: int) -> Tensor:
@@ -45,15 +46,53 @@ def _around(x: Tensor, margin: int) -> Tensor:
     return F.pad(x[:, None], (margin, margin, margin, margin), mode="replicate")[:, 0]
 
 
-def _pair_sums(luma: Tensor) -> Tensor:
-    """[B, 12, H, W]: for each of `OFFSETS` the two lumas at that offset either way, less twice the pixel's own."""
-    height, width = luma.shape[1:]
-    around = _around(luma, 2)
+def _phases(x: Tensor) -> Tensor:
+    """[B, H, W] as [2, 2, B, H/2, W/2]: even and odd rows, even and odd columns."""
+    return x.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).permute(2, 4, 0, 1, 3).contiguous()
 
-    def at(down: int, right: int) -> Tensor:
-        return around[:, 2 + down : 2 + down + height, 2 + right : 2 + right + width]
 
-    return torch.stack([at(down, right) + at(-down, -right) - 2 * luma for down, right in OFFSETS], 1)
+class _Filter(torch.autograd.Function):
+    """(`_phases` of luma with 2 pixels around, weights [12, B, h, w] of cells) -> phases [2, 2, B, h, w] of the sums.
+
+    Cells of a phase lie side by side, as their weights do: several times faster on a CPU than cells of 2x2 pixels.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, luma: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(luma, weights)
+        sums = torch.empty_like(luma[:, :, :, 1:-1, 1:-1], memory_format=torch.contiguous_format)
+        total = weights.sum(0)
+        for row, column in product(range(2), repeat=2):
+            here = torch.mul(total, _at(luma, row, column), out=sums[row, column]).mul_(-2)
+            for weight, (down, right) in zip(weights, OFFSETS, strict=True):
+                here.addcmul_(weight, _at(luma, row + down, column + right) + _at(luma, row - down, column - right))
+        return sums
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+        luma, weights = ctx.saved_tensors
+        of_luma = torch.zeros_like(luma)
+        of_weights = torch.zeros_like(weights) if ctx.needs_input_grad[1] else None
+        total = weights.sum(0)
+        for row, column in product(range(2), repeat=2):
+            here = grad[row, column]
+            _at(of_luma, row, column).addcmul_(total, here, value=-2)
+            for i, (down, right) in enumerate(OFFSETS):
+                places = (row + down, column + right), (row - down, column - right)
+                part = weights[i] * here
+                for place in places:
+                    _at(of_luma, *place).add_(part)
+                if of_weights is not None:
+                    pair = sum(_at(luma, *place) for place in places) - 2 * _at(luma, row, column)
+                    of_weights[i].addcmul_(pair, here)
+        return of_luma, of_weights
+
+
+def _at(phases: Tensor, row: int, column: int) -> Tensor:
+    """[B, h, w]: of each cell the pixel at (row, column) from its top left, of `_phases` with 2 pixels around."""
+    height, width = phases.shape[3] - 2, phases.shape[4] - 2
+    top, left = 1 + row // 2, 1 + column // 2
+    return phases[row % 2, column % 2, :, top : top + height, left : left + width]
 
 
 class PostFilter(nn.Module):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pocketlic.codec.postfilter import post_filter as reference
 from pocketlic.models.filter_classes import CLASSES, KNOTS, OFFSETS
-from pocketlic.models.postfilter import PostFilter, post_filter
+from pocketlic.models.postfilter import PostFilter, _Filter, post_filter
 
 
 @settings(deadline=None, max_examples=30)
@@ -44,3 +44,9 @@ def test_filters_are_linear_between_knots() -> None:
     pixels = torch.from_numpy(np.random.default_rng(2).integers(0, 256, (1, 3, 12, 12))).float()
     made = layer(pixels / 255, torch.tensor([75.0])) * 255
     assert torch.equal(made.round(), post_filter(pixels, torch.full((1, CLASSES, len(OFFSETS)), 30.0)))
+
+
+def test_gradients_of_the_sums() -> None:
+    generator = torch.Generator().manual_seed(3)
+    luma, weights = (torch.randn(shape, generator=generator).double() for shape in ((2, 2, 2, 5, 6), (12, 2, 3, 4)))
+    assert torch.autograd.gradcheck(_Filter.apply, (luma.requires_grad_(), weights.requires_grad_()))
