@@ -10,7 +10,7 @@
     anchors (a checkerboard):  y_hat = mean0 + step * round((y - mean0) / step)
     y_hat of the anchors -> context -> mean1, the means of the rest
     d_hat = step * round(d / step)
-    y_hat, d_hat -> synthesis (body at 1/16, renderer at 1/4) -> RGB
+    y_hat, d_hat -> synthesis (body at 1/16, renderer at 1/4) -> RGB (-> post-filter, once quantized)
 
 Channels are those of the default `Widths`. 96 numbers per 16x16 pixels cannot carry a sharp picture: the best linear
 basis of 128 stops at 33 dB on Kodak. The details treble them, on small cells where neither means nor context would
