@@ -48,7 +48,8 @@ def _around(x: Tensor, margin: int) -> Tensor:
 
 def _phases(x: Tensor) -> Tensor:
     """[B, H, W] as [2, 2, B, H/2, W/2]: even and odd rows, even and odd columns."""
-    return x.unflatten(1, (-1, 2)).unflatten(3, (-1, 2)).permute(2, 4, 0, 1, 3).contiguous()
+    batch, height, width = x.shape
+    return x.reshape(batch, height // 2, 2, width // 2, 2).permute(2, 4, 0, 1, 3).contiguous()
 
 
 class _Filter(torch.autograd.Function):
