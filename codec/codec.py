@@ -92,13 +92,16 @@ def nearest(channels: slice, distance: Int64, step: Int64, rows: NDArray[np.uint
     return np.asarray((2 * distance + (step << 8)) // (step << 9))
 
 
-def interpolate(knots: NDArray[np.int32], quality: int) -> Int64:
-    """Values [C] of a knot table [K, C] at a quality in hundredths, 0..10000, in integers, rounding down."""
+def interpolate(knots: NDArray[np.integer[Any]], quality: int, nearest: bool = False) -> Int64:
+    """Values of a knot table [K, ...] at a quality in hundredths, 0..10000, in integers.
+
+    They are rounded down, or to the nearest, halves up.
+    """
     spacing = 10000 // (len(knots) - 1)
     index = min(quality // spacing, len(knots) - 2)
     part = quality - index * spacing
     low, high = knots[index : index + 2].astype(np.int64)
-    return np.asarray((low * (spacing - part) + high * part) // spacing)
+    return np.asarray((low * (spacing - part) + high * part + (spacing // 2 if nearest else 0)) // spacing)
 
 
 class Codec:
@@ -266,13 +269,7 @@ class Codec:
     def filters(self, quality: int) -> NDArray[np.int32] | None:
         """The post-filter's [384, 12] at a quality in hundredths, in 2**-8; None when the model has none."""
         knots = self.model.post_filter
-        if knots is None:
-            return None
-        spacing = 10000 // (len(knots) - 1)
-        index = min(quality // spacing, len(knots) - 2)
-        part = quality - index * spacing
-        low, high = knots[index : index + 2].astype(np.int32)
-        return np.asarray((low * (spacing - part) + high * part + spacing // 2) // spacing)
+        return None if knots is None else interpolate(knots, quality, nearest=True).astype(np.int32)
 
     def _show(self, values: Int8, quality: int) -> NDArray[np.uint8]:
         rgb = values.view(np.uint8) ^ np.uint8(128)

@@ -185,11 +185,16 @@ public:
         for (int32_t c = 0; c < model_.latents + model_.details; ++c)
             step_base_[static_cast<size_t>(c)] =
                 static_cast<int32_t>(std::clamp<int64_t>(model_.step_knots.at(quality_, c), -(1 << 20), 1 << 20));
-        const Knots& filters = model_.post_filter;
-        if (!filters_.allocate(memory, static_cast<uint64_t>(filters.channels))) return no_memory(error_, memory);
-        for (int32_t i = 0; i < filters.channels; ++i)
-            filters_[static_cast<size_t>(i)] = static_cast<int16_t>(filters.nearest(quality_, i));
         return PLIC_OK;
+    }
+
+    // The post-filter at the picture's quality: what `shown` and `show` need.
+    bool choose_filters() {
+        const Knots& knots = model_.post_filter;
+        if (!filters_.allocate(memory, static_cast<uint64_t>(knots.channels))) return false;
+        for (int32_t i = 0; i < knots.channels; ++i)
+            filters_[static_cast<size_t>(i)] = static_cast<int16_t>(knots.nearest(quality_, i));
+        return true;
     }
 
     int8_t* z() { return z_.data(); }
@@ -302,6 +307,7 @@ public:
         const int32_t end = first + rows, latent_end = (end + kLatent - 1) / kLatent;
         const size_t row_bytes = static_cast<size_t>(info.width) * info.components;
         Buffer<uint8_t> strip;
+        if (!choose_filters()) return no_memory(error_, memory);
         if (out == nullptr &&
             !strip.allocate(memory, uint64_t{row_bytes} * static_cast<uint64_t>(
                                                               std::min(rows, kTileRows * kLatent))))
@@ -1454,8 +1460,10 @@ plic_status show(const plic_model& model, const plic_info& info, const int8_t* p
                  plic_error* error) {
     Whole whole(model, error);
     const plic_status status = prepare(model, info, &kNoLimits, whole.decoder, error);
-    if (status == PLIC_OK) whole.show(pixels, out);
-    return status;
+    if (status != PLIC_OK) return status;
+    if (!whole.decoder.choose_filters()) return no_memory(error, whole.decoder.memory);
+    whole.show(pixels, out);
+    return PLIC_OK;
 }
 
 plic_status project(const plic_model& model, const plic_info& info, const int8_t* features, const int8_t* fine,
