@@ -126,8 +126,8 @@ class Codec:
     ) -> bytes:
         """`.plic` bytes of uint8 [H, W, 3] RGB or [H, W] grey at quality 0..100. PlicError on other input.
 
-        effort: 0 to 9, see `effort`; where it descends gradients, ImportError when torch is missing, and progress is
-        told the part of the work that is done.
+        effort: 0 to 9, see `effort`; ImportError when torch is missing where it is needed. progress is told the part
+        of gradient descent that is done.
         """
         if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
             raise PlicError(f"a picture is uint8 [H, W, 3] or [H, W], not {pixels.dtype} {list(pixels.shape)}")

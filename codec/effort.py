@@ -1,10 +1,10 @@
 """Encoder effort: symbols that cost less in rate and distortion together, for the same decoder.
 
     0       the nearest symbols
-    1, 2    rate-aware rounding (RDO quantization): toward zero, where the bits saved outweigh the error added
-    3 .. 9  gradient descent on y and d through the decoder, ever longer (`refine`, which needs torch)
+    1 .. 9  gradient descent on y and d through the decoder, ever longer (`refine`, which needs torch)
 
-With weights tuned for the eye every level from 1 on is gradient descent.
+With weights tuned for PSNR every level also tries rate-aware rounding (RDO quantization): toward zero, where the bits
+saved outweigh the error added. Levels 1 and 2 can do with that alone, where torch is missing.
 
 What is minimized is the Lagrangian that training minimizes, with the bits of the model's own tables and the error of
 the picture that the decoder will show: squared error (`SQUARED_ERROR_WEIGHT`), or for the eye what `models.perceptual`
@@ -146,16 +146,19 @@ def search(
 ) -> Symbols:
     """The symbols that encode uint8 [H, W, 3] at a quality in hundredths, found with effort 1 to 9.
 
-    ImportError when torch is missing, which efforts above 2 need, and every one with weights tuned for the eye.
+    ImportError when torch is missing, but for efforts 1 and 2 with weights tuned for PSNR, which then only round.
     """
     lagrangian, latents = Lagrangian(codec, rgb, quality), codec.transform(rgb, quality)
     roundings: list[Rounding] = [nearest]
     if not lagrangian.visual:
         roundings += [rate_aware(lagrangian, weight) for weight in _ERROR_WEIGHTS[min(effort, 2)]]
     candidates = [codec.quantize(latents, quality, rounding) for rounding in roundings]
-    if lagrangian.visual or effort > 2:
+    try:
         from .refine import refine
-
+    except ImportError:
+        if lagrangian.visual or effort > 2:
+            raise
+    else:
         refined = refine(lagrangian, latents, _ITERATIONS[effort], progress)
         candidates.append(codec.quantize(refined, quality, nearest))
     return min(candidates, key=lagrangian)

@@ -173,3 +173,11 @@ def round_ste(x: Tensor) -> Tensor:
 def clamp_ste(x: Tensor, low: float, high: float) -> Tensor:
     """Clamp whose gradient is stopped only where a descent step would push further outside the bounds."""
     return _ClampSTE.apply(x, low, high)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def at_quality(knots: Tensor, quality: Tensor) -> Tensor:
+    """Values [B, ...] at qualities [B] of 0 to 100 from a table [K, ...], linear between its K equally spaced knots."""
+    last = len(knots) - 1
+    position = (quality * (last / 100)).clamp(0, last)
+    index = position.floor().clamp(max=last - 1).long()
+    return torch.lerp(knots[index], knots[index + 1], (position - index).reshape(-1, *[1] * (knots.ndim - 1)))

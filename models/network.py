@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .entropy import row_from_log2_scale, symbol_bits
-from .layers import Add, DepthToSpace, Depthwise, Pointwise, SpaceToDepth, Upsample, clamp_ste, round_ste
+from .layers import Add, DepthToSpace, Depthwise, Pointwise, SpaceToDepth, Upsample, at_quality, clamp_ste, round_ste
 from .postfilter import PostFilter
 
 LATENTS = 96
@@ -235,9 +235,7 @@ class Gains(nn.Module):
     @staticmethod
     def at(knots: Tensor, quality: Tensor) -> Tensor:
         """Values [B, C, 1, 1] of a knot table [KNOTS, C] at qualities [B]."""
-        position = (quality * ((KNOTS - 1) / 100.0)).clamp(0, KNOTS - 1)
-        index = position.floor().clamp(max=KNOTS - 2).long()
-        return torch.lerp(knots[index], knots[index + 1], (position - index)[:, None])[:, :, None, None]
+        return at_quality(knots, quality)[:, :, None, None]
 
 
 class Coded(NamedTuple):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .filter_classes import CLASSES, KNOTS, LUMA, MARGIN, OFFSETS, classes
-from .layers import clamp_ste, round_ste
+from .layers import at_quality, clamp_ste, round_ste
 
 RATE = 4  # how much faster than other parameters filters are learned: they start at 0 and end at up to 1/2
 
@@ -114,8 +114,5 @@ class PostFilter(nn.Module):
 
     def forward(self, rgb: Tensor, quality: Tensor) -> Tensor:
         """quality [B]: 0 to 100, between whose knots filters are linear."""
-        position = (quality * ((KNOTS - 1) / 100)).clamp(0, KNOTS - 1)
-        index = position.floor().clamp(max=KNOTS - 2).long()
-        knots = self.integers()
-        filters = round_ste(torch.lerp(knots[index], knots[index + 1], (position - index)[:, None, None]))
+        filters = round_ste(at_quality(self.integers(), quality))
         return post_filter(round_ste(rgb * 255), filters) / 255

@@ -71,7 +71,8 @@ def encode(
 
     quality: 0 to 100, 60 if nothing is said. Instead of it, bpp: the file's bits per pixel, met within 1 %; or
     max_bytes: the most that the file may have, which the highest quality found makes use of. effort: 0 to 9; each
-    level takes longer for smaller files at equal fidelity, and needs torch but for 1 and 2 with weights tuned for PSNR.
+    level takes longer for smaller files at equal fidelity, and needs torch; with weights tuned for PSNR, 1 and 2 gain
+    less without it.
     icc, exif: carried along as they are. tune: what the weights were trained for; if None, the eye (profile cpu) or
     PSNR (strict); decoding takes the right ones by itself. progress: told the part of an encoding that is done, 0 to 1,
     at efforts that need torch.

@@ -71,7 +71,9 @@ def encode(
     max_bytes: Annotated[int | None, typer.Option(help="instead of a quality: the most the file may have")] = None,
     effort: Annotated[
         int,
-        typer.Option(min=0, max=9, help="time spent on a smaller file; needs torch, but for 1 and 2 with --tune psnr"),
+        typer.Option(
+            min=0, max=9, help="time spent on a smaller file; needs torch, but 1 and 2 with --tune psnr do without"
+        ),
     ] = 0,
     profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
     tune: Annotated[Tune | None, typer.Option(help=CHOICE_HELP)] = None,

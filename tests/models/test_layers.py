@@ -9,6 +9,7 @@ from pocketlic.models.layers import (
     Depthwise,
     SpaceToDepth,
     Upsample,
+    at_quality,
     clamp_ste,
     leaky_gradient,
     relu,
@@ -90,3 +91,10 @@ def test_the_leak_lets_only_gradients_pass_that_would_switch_a_unit_on():
     x.grad = None
     relu(x).backward(gradient)  # left: the plain gradient again
     assert x.grad.tolist() == [3, 0, 0, 0]
+
+
+def test_at_quality_is_linear_between_knots_and_keeps_to_their_range():
+    knots = torch.tensor([[[1.0, -2.0]], [[3.0, 2.0]], [[-5.0, 0.0]]])  # [3, 1, 2]: at qualities 0, 50 and 100
+    values = at_quality(knots, torch.tensor([0.0, 25.0, 50.0, 60.0, 100.0, 110.0, -1.0]))
+    expected = [[1, -2], [2, 0], [3, 2], [1.4, 1.6], [-5, 0], [-5, 0], [1, -2]]
+    torch.testing.assert_close(values, torch.tensor(expected)[:, None])
