@@ -75,7 +75,7 @@ def encode(
     less without it.
     icc, exif: carried along as they are. tune: what the weights were trained for; if None, the eye (profile cpu) or
     PSNR (strict); decoding takes the right ones by itself. progress: told the part of an encoding that is done, 0 to 1,
-    at efforts that need torch.
+    where gradients are descended.
 
     Raises PlicError on any other kind of array or quality, and when no quality gives the size; ModelError when the
     profile has no such weights; ImportError without torch where it is needed.
