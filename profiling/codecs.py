@@ -83,37 +83,26 @@ def read_source(path: Path) -> Source:
     return Source(path.stem, pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2))
 
 
-# Whatever can change a file or a decoded pixel of ours.
-_CODE = (
-    "codec.codec",
-    "codec.fast",
-    "codec.format",
-    "codec._native",
-    "codec.effort",
-    "codec.postfilter",
-    "codec.refine",
-    "models.filter_classes",
-    "models.layers",
-    "models.metric_tables",
-    "models.perceptual",
-    "models.postfilter",
-    "quantization.fake",
-    "quantization.integer",
-    "export.litert",
-    "export.tflite",
-)
+# Packages that can change a file or a decoded pixel of ours. Whole: of single modules one was always forgotten.
+_CODE = ("codec", "models", "quantization", "export")
 
 
 @cache
 def code_version() -> str:
     """SHA-256, hexadecimal, of the parts of this package that determine its files and pixels."""
-    digest = hashlib.sha256()
-    for name in _CODE:
-        spec = find_spec(f"pocketlic.{name}")
-        assert spec is not None
-        assert spec.origin is not None
-        digest.update(Path(spec.origin).read_bytes())
+    digest = hashlib.sha256(_origin("codec._native").read_bytes())
+    for package in _CODE:
+        for path in sorted(_origin(package).parent.glob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _origin(module: str) -> Path:
+    """The file of a module of this package."""
+    spec = find_spec(f"pocketlic.{module}")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin)
 
 
 @cache
