@@ -1,6 +1,6 @@
 """The entropy coder, slowly: a readable twin of the native core, bit for bit the same streams.
 
-`native/rans.h` opens with the normative description of the bitstream. This module follows it word by word and
+`native/src/rans.h` opens with the normative description of the bitstream. This module follows it word by word and
 is what the native core is compared with; nothing else should use it: it is a few hundred times slower.
 """
 

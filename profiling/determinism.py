@@ -32,6 +32,7 @@ from ..codec import format as plic
 from ..codec.codec import STRIDE, Codec, Executor, reference
 from ..codec.errors import PlicError
 from ..codec.fast import FastCodec
+from ..codec.native import INCLUDES, TOOL
 from ..export.bundle import Bundle
 from ..export.errors import ExportError
 from ..export.litert import Kernels, LiteRTExecutor
@@ -41,7 +42,6 @@ from ..export.tiles import TiledExecutor, least_tile
 from ..quantization.integer import Int8, IntegerModel, IntegerNetwork
 from .vectors import Vector, vectors
 
-SOURCES = Path(__file__).resolve().parents[1] / "codec" / "native"
 EMULATED = Path(__file__).resolve().with_name("emulated.py")
 LITERT_KERNELS: tuple[Kernels, ...] = ("xnnpack", "builtin", "reference")
 ARM_CPUS = {"cortex-a53": ("0xd03", ""), "cortex-a76": ("0xd0b", " asimdhp fphp atomics asimdrdm lrcpc dcpop asimddp")}
@@ -197,7 +197,6 @@ class Builder:
             return self._tools[command]
 
     def _build(self, command: tuple[str, ...]) -> Path:
-        sources = sorted(str(s) for s in SOURCES.glob("*.cpp") if s.name != "bindings.cpp")
         if shutil.which(command[0]) is None:
             raise Unavailable(f"there is no {command[0]}")
         folder = Path(tempfile.mkdtemp(dir=self.folder))
@@ -206,7 +205,7 @@ class Builder:
         if _process(*command, str(probe), "-o", str(folder / "probe")).returncode != 0:
             raise Unavailable(f"{' '.join(command)} builds nothing here: libraries are missing")
         out = folder / "plic"
-        done = _process(*command, "-std=c++17", "-fno-exceptions", "-fno-rtti", *sources, "-o", str(out))
+        done = _process(*command, "-std=c++17", "-fno-exceptions", "-fno-rtti", *INCLUDES, *TOOL, "-o", str(out))
         if done.returncode != 0:
             raise Failed(f"{' '.join(command)}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
         return out

@@ -23,6 +23,7 @@ from rich.console import Console
 from ..codec.errors import PlicError
 from ..codec.fast import FastCodec
 from ..codec.image import Picture, read_picture, write_picture
+from ..codec.native import INCLUDES, TOOL
 from ..export.bundle import MODEL, Bundle
 from ..export.litert import LiteRTExecutor
 from .devices import Device, DeviceError, Output, quoted
@@ -37,7 +38,6 @@ APP = "org.pocketlic.demo"
 APP_RESULT = f"/sdcard/Android/data/{APP}/files/benchmark.json"
 APP_WAIT_S = 600.0
 COUNTER = ("simpleperf", "stat", "-e", "instructions:u")
-SOURCES = Path(__file__).resolve().parents[1] / "codec" / "native"
 CROSS_COMPILERS = {"arm64-v8a": "aarch64-linux-gnu-g++", "armeabi-v7a": "arm-linux-gnueabihf-g++", "x86_64": "g++"}
 
 
@@ -60,9 +60,8 @@ def build_plic(abi: str, folder: Path) -> Path:
     if compiler is None:
         raise DeviceError(f"no compiler is known for {abi}: {remedy}")
     folder.mkdir(parents=True, exist_ok=True)
-    sources = [str(path) for path in SOURCES.glob("*.cpp") if path.name != "bindings.cpp"]
-    command = [compiler, "-O2", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-static", *sources, "-o",
-               str(folder / "plic")]  # fmt: skip
+    command = [compiler, "-O2", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-static", *INCLUDES, *TOOL,
+               "-o", str(folder / "plic")]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -237,9 +237,8 @@ class Build:
         """The JNI library of an ABI, without a symbol of the C library that bionic lacks."""
         target = self.out / "lib" / abi / "libpocketlic.so"
         target.parent.mkdir(parents=True, exist_ok=True)
-        sources = sorted([MAIN / "cpp" / "pocketlic_jni.cpp", *NATIVE.glob("*.cpp")])
-        sources = [s for s in sources if s.name not in ("bindings.cpp", "plic_tool.cpp")]
-        if not self.unchanged(target, [*sources, *NATIVE.glob("*.h"), abi]):
+        sources = sorted([MAIN / "cpp" / "pocketlic_jni.cpp", *(NATIVE / "src").rglob("*.cpp")])
+        if not self.unchanged(target, [*sources, *NATIVE.rglob("*.h"), abi]):
             compiler, *flags = COMPILERS[abi]
             stub = self.out / "lib" / abi / "libc.c"
             stub.write_text("".join(f"void {name}(void) {{}}\n" for name in LIBC))
@@ -249,7 +248,8 @@ class Build:
             run(f"the JNI library for {abi}", compiler, "-std=c++17", "-O3", "-fPIC", "-shared", "-nostdlib",
                 "-fno-exceptions", "-fno-rtti", "-fno-unwind-tables", "-fno-stack-protector", "-U_FORTIFY_SOURCE",
                 "-fvisibility=hidden",
-                *flags, *jni_includes(), f"-I{NATIVE}", *sources, "-o", target, "-s", "-Wl,-soname,libpocketlic.so",
+                *flags, *jni_includes(), f"-I{NATIVE / 'include'}", *sources, "-o", target, "-s",
+                "-Wl,-soname,libpocketlic.so",
                 "-Wl,--no-undefined", "-Wl,-z,max-page-size=16384", "-Wl,--hash-style=both", f"-L{stub.parent}",
                 "-l:libc.so", "-lgcc")  # fmt: skip
             self.made(target)

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +9,9 @@ from PIL import Image
 
 import pocketlic
 from pocketlic.codec.codec import Codec
+from pocketlic.codec.native import INCLUDES, TOOL
 from pocketlic.export.litert import LiteRTExecutor
 
-NATIVE = Path(__file__).parents[2] / "codec" / "native"
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="the native core needs c++")
 
 
@@ -20,9 +19,8 @@ pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="the native 
 def tool(tmp_path_factory):
     """The command-line tool with checks of memory and arithmetic; it returns (exit code, standard error)."""
     path = tmp_path_factory.mktemp("tool") / "plic"
-    sources = [str(source) for source in NATIVE.glob("*.cpp") if source.name != "bindings.cpp"]
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    subprocess.run(["c++", "-std=c++17", "-O1", *sanitizers, *sources, "-o", str(path)], check=True)
+    subprocess.run(["c++", "-std=c++17", "-O1", *sanitizers, *INCLUDES, *TOOL, "-o", str(path)], check=True)
 
     def run(*arguments):
         done = subprocess.run([path, *map(str, arguments)], capture_output=True, text=True)

@@ -21,10 +21,10 @@ import numpy as np
 
 from pocketlic.codec import rans
 from pocketlic.codec.codec import Codec
+from pocketlic.codec.native import CORE, INCLUDES
 from pocketlic.profiling.vectors import extreme_model, picture
 
 HERE = Path(__file__).resolve().parent
-NATIVE = HERE.parents[1] / "codec" / "native"
 LENGTHS = {"files": 4096, "models": 80_000}  # of inputs, at most
 FLAGS = ["-std=c++17", "-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
 
@@ -62,11 +62,8 @@ def build(folder: Path) -> Path:
     compiler = shutil.which("clang++")
     if compiler is None:
         raise Missing("there is no clang++")
-    sources = [str(s) for s in sorted(NATIVE.glob("*.cpp")) if s.name not in ("bindings.cpp", "plic_tool.cpp")]
-    if not sources:
-        raise Missing("the sources of the native core are not beside the tests")
     out = folder / "core"
-    command = [compiler, *FLAGS, f"-I{NATIVE}", str(HERE / "core.cpp"), *sources, "-o", str(out)]
+    command = [compiler, *FLAGS, *INCLUDES, str(HERE / "core.cpp"), *CORE, "-o", str(out)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0 and re.search("cannot find .*libclang_rt", done.stderr):
         raise Missing("clang++ has no libFuzzer")

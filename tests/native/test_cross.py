@@ -16,6 +16,7 @@ import pytest
 
 from pocketlic.codec import format as plic
 from pocketlic.codec.codec import Codec
+from pocketlic.codec.native import INCLUDES, TOOL
 
 ROOT = Path(__file__).parents[2]
 ENTRY = ROOT / "android_demo" / "app" / "src" / "main" / "cpp"
@@ -64,8 +65,8 @@ set(CMAKE_CXX_FLAGS_INIT "{flags} -I{include} -I{include / "linux"}")
     library = (build / "libpocketlic.so").read_bytes()
     assert library[:4] == b"\x7fELF"
     assert int.from_bytes(library[18:20], "little") == machine
-    tool, native = tmp_path / "plic", ROOT / "codec" / "native"
-    run(compiler, *flags.split(), "-std=c++17", "-static", f"-I{native}", native / "plic_tool.cpp",
+    tool = tmp_path / "plic"
+    run(compiler, *flags.split(), "-std=c++17", "-static", *INCLUDES, TOOL[0],
         build / "core" / "libplic.a", "-o", tool)  # fmt: skip
 
     # The app's code decodes what the reference decodes, also where channels fill no vector.

@@ -18,6 +18,7 @@ from pocketlic.codec import format as plic
 from pocketlic.codec._native import NativeDecoder
 from pocketlic.codec.codec import Codec
 from pocketlic.codec.image import read_picture
+from pocketlic.codec.native import INCLUDES, TOOL
 
 ROOT = Path(__file__).parents[2]
 FLAGS = ["-std=c++17", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -27,21 +28,17 @@ FLAGS = ["-std=c++17", "-O1", "-g", "-fsanitize=address,undefined", "-fno-saniti
 def tool(tmp_path_factory):
     """The tool under AddressSanitizer and UndefinedBehaviorSanitizer; its output, or its complaint."""
     compiler = next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
-    sources = sorted((ROOT / "codec/native").glob("*.cpp"))
-    sources = [str(s) for s in sources if s.name != "bindings.cpp"]
     if compiler is None:
         pytest.skip("there is no C++ compiler")
-    if not sources:
-        pytest.skip("the sources are not beside the tests")
     folder = tmp_path_factory.mktemp("tool")
     path = folder / "plic"
 
     def compile_one(source: str) -> subprocess.CompletedProcess[str]:
-        command = [compiler, *FLAGS, "-c", source, "-o", str(folder / f"{Path(source).stem}.o")]
+        command = [compiler, *FLAGS, *INCLUDES, "-c", source, "-o", str(folder / f"{Path(source).stem}.o")]
         return subprocess.run(command, capture_output=True, text=True)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done in pool.map(compile_one, sources):
+        for done in pool.map(compile_one, TOOL):
             assert done.returncode == 0, done.stderr
     objects = sorted(map(str, folder.glob("*.o")))
     built = subprocess.run([compiler, *FLAGS, *objects, "-o", str(path)], capture_output=True, text=True)

@@ -1,5 +1,5 @@
-// Kernels for x86-64 processors with AVX2, and with AVX-512 and VNNI. kernels.cpp chooses; "portable" is the oracle.
-#include "kernels_simd.h"
+// Kernels for x86-64 processors with AVX2, and with AVX-512 and VNNI. portable.cpp chooses; "portable" is the oracle.
+#include "simd.h"
 
 #if POCKETLIC_X86
 

@@ -1,6 +1,6 @@
-// Kernels for Arm processors with NEON, of 64 bits and of 32, and with the dot product of Armv8.2. kernels.cpp chooses;
+// Kernels for Arm processors with NEON, of 64 bits and of 32, and with the dot product of Armv8.2. portable.cpp chooses;
 // "portable" is the oracle.
-#include "kernels_simd.h"
+#include "simd.h"
 
 #if POCKETLIC_ARM
 

@@ -5,7 +5,7 @@
 // the results for a region do not depend on what else is computed, and a picture may be cut in any way.
 #pragma once
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 #include "memory.h"
 
 namespace pocketlic {

@@ -4,7 +4,7 @@
 // (bias - zero point * sum(weight)) + sum(weight * x): the same in 32 bits, and the first term is made once.
 #pragma once
 
-#include "memory.h"
+#include "../memory.h"
 
 namespace pocketlic {
 

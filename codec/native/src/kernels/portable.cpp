@@ -1,4 +1,4 @@
-#include "kernels_simd.h"
+#include "simd.h"
 
 #include <algorithm>
 #include <cstring>
