@@ -1,7 +1,8 @@
 """Fitting a model's entropy coding to the symbols it produces.
 
-Training assumes one mixture of Gaussians for every row, and codes z as it is. The symbols of a finished model differ
-from the mixture, and from row to row, and z resembles its neighbours; what says so saves rate (models/README.md).
+Training assumes one mixture of Gaussians for every table, and codes z as it is. The symbols of a finished model differ
+from that mixture, and from table to table; and z resembles its neighbours. Fitting both saves rate
+(docs/experiments/2026-11-23-entropy-model.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draw docs/comparison.png: crops of a sample photograph as it is, as .plic and as JPEG of no fewer bytes.
+"""Draw docs/comparison.png: crops of a sample photograph as it is, and as .plic, AVIF and JPEG of equal bytes.
 
 Run it with the Python that has Pocketlic installed: .venv/bin/python docs/comparison.py
 """
@@ -14,22 +14,23 @@ import pocketlic
 
 HERE = Path(__file__).resolve().parent
 PHOTOGRAPH = HERE.parent / "samples" / "lake-sherburne.jpg"
-QUALITY = 15.0
-CROP = (60, 120, 330, 290)  # left, top, right, bottom
-CAPTION = 22
+QUALITY = 25.0
+CROP = (40, 110, 420, 310)  # left, top, right, bottom
+CAPTION, GAP = 24, 4
 
 
-def jpeg_of_at_least(picture: Image.Image, size: int) -> bytes:
-    """The smallest JPEG (optimized Huffman codes, 4:2:0) of at least `size` bytes."""
+def smallest_of_at_least(picture: Image.Image, size: int, name: str, **options: object) -> bytes:
+    """The smallest file of Pillow's format `name` with at least `size` bytes, over its qualities 1 to 95."""
     for quality in range(1, 96):
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=quality, optimize=True, subsampling=2)
+        picture.save(buffer, name, quality=quality, **options)
         if buffer.tell() >= size:
             break
     return buffer.getvalue()
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """RGB-PSNR in dB of two pictures, uint8 [H, W, 3]."""
     return float(10 * np.log10(255**2 / np.square(a.astype(float) - b).mean()))
 
 
@@ -37,21 +38,23 @@ def main() -> None:
     original = Image.open(PHOTOGRAPH).convert("RGB")
     pixels = np.asarray(original)
     ours = pocketlic.encode(pixels, QUALITY)
-    jpeg = jpeg_of_at_least(original, len(ours))
-    panels = [("original", pixels)]
+    avif = smallest_of_at_least(original, len(ours), "AVIF", subsampling="4:2:0")
+    jpeg = smallest_of_at_least(original, len(ours), "JPEG", optimize=True, subsampling=2)
+    panels = [("Original", pixels)]
     for name, data, decoded in (
-        (".plic", ours, pocketlic.decode(ours)),
+        ("Pocketlic", ours, pocketlic.decode(ours)),
+        ("AVIF", avif, np.asarray(Image.open(io.BytesIO(avif)).convert("RGB"))),
         ("JPEG", jpeg, np.asarray(Image.open(io.BytesIO(jpeg)))),
     ):
         panels.append((f"{name}: {len(data):,} bytes, {psnr(pixels, decoded):.2f} dB", decoded))
         print(panels[-1][0])
     left, top, right, bottom = CROP
     width, height = right - left, bottom - top
-    sheet = Image.new("RGB", (3 * width + 8, height + CAPTION), "white")
+    sheet = Image.new("RGB", (2 * width + GAP, 2 * (height + CAPTION)), "white")
     for i, (caption, panel) in enumerate(panels):
-        x = i * (width + 4)
-        sheet.paste(Image.fromarray(panel[top:bottom, left:right]), (x, 0))
-        ImageDraw.Draw(sheet).text((x + 2, height + 3), caption, "black", ImageFont.load_default(13))
+        x, y = i % 2 * (width + GAP), i // 2 * (height + CAPTION)
+        sheet.paste(Image.fromarray(panel[top:bottom, left:right]), (x, y))
+        ImageDraw.Draw(sheet).text((x + 2, y + height + 3), caption, "black", ImageFont.load_default(14))
     sheet.save(HERE / "comparison.png", optimize=True)
 
 

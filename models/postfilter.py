@@ -1,8 +1,8 @@
 """The post-filter: the decoded picture smoothed along its edges and sharpened across them.
 
-The networks are all but linear (`README.md`, "What the hidden layers do"), and a linear filter cannot follow edges. So
-every cell of 2x2 pixels gets one of 384 filters of its luma, by how the picture changes around it (`filter_classes`).
-The filters are learned, the classes are not; all of it is integer arithmetic.
+The networks are nearly linear (docs/experiments/2026-11-23-hidden-layers.md), and a linear filter cannot follow edges.
+So every cell of 2x2 pixels gets one of 384 filters of its luma, by how the picture changes around it
+(`filter_classes`). The filters are learned, the classes are not; all of it is integer arithmetic.
 
 Filters of 5x5 that are symmetric about their centre, as in Tsai et al., "Adaptive loop filtering for video coding",
 IEEE Journal of Selected Topics in Signal Processing, 2013.

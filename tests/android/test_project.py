@@ -40,7 +40,7 @@ def test_the_wrapper_names_a_gradle_that_the_plugin_accepts():
     )
     assert [int(part) for part in gradle[1].split(".")] >= [9, 1]
     assert CATALOG["versions"]["agp"].startswith("9.0.")
-    assert f"Gradle {gradle[1].removesuffix('.0')}" in (PROJECT.parent / "README.md").read_text()
+    assert f"Gradle {gradle[1].removesuffix('.0')}" in (PROJECT.parent / "docs" / "android.md").read_text()
 
 
 def test_the_scripts_are_kotlin(build, tmp_path):
