@@ -18,6 +18,8 @@
 #ifndef PLIC_H
 #define PLIC_H
 
+#define PLIC_VERSION "0.1.0" /* pyproject.toml's */
+
 #include <stddef.h>
 #include <stdint.h>
 
