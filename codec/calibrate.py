@@ -20,7 +20,8 @@ from rich.progress import track
 
 from ..models.data import list_photographs
 from ..models.entropy import ROWS, fit_mixture, mixture_tables, symbol_bits
-from ..quantization.integer import Int8, IntegerModel
+from ..quantization.model import IntegerModel
+from ..quantization.network import Int8
 from .codec import Codec, Executor, hyper_neighbours, reference
 
 SPACING = 1000  # hundredths of quality

@@ -19,15 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..quantization.integer import (
-    Int8,
-    Int64,
-    IntegerModel,
-    IntegerNetwork,
-    depth_to_space,
-    rounding_shift,
-    space_to_depth,
-)
+from ..quantization.model import IntegerModel
+from ..quantization.network import Int8, Int64, IntegerNetwork, depth_to_space, rounding_shift, space_to_depth
 from . import format as plic
 from . import rans
 from ._native import SymbolCoder, SymbolReader

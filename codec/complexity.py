@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ..models.filter_classes import MAC_PER_PIXEL
-from ..quantization.integer import Int8, IntegerModel, IntegerNetwork
+from ..quantization.model import IntegerModel
+from ..quantization.network import Int8, IntegerNetwork
 from . import codec as reference_codec
 
 VMUC_KMAC_PER_PIXEL = 69.0  # JPEG AI's VMuC, first stage, decoding

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..quantization.integer import Int64, IntegerModel
+from ..quantization.model import IntegerModel
+from ..quantization.network import Int64
 from .codec import LATENT, Codec, Rounding, Symbols, nearest
 from .format import Header
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..quantization.integer import Int8, IntegerModel
+from ..quantization.model import IntegerModel
+from ..quantization.network import Int8
 from . import format as plic
 from ._native import NativeDecoder
 from .codec import Codec, Executor, Symbols

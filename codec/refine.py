@@ -25,7 +25,7 @@ from ..models.layers import DepthToSpace, SpaceToDepth, Upsample, clamp_ste, rou
 from ..models.perceptual import picture_bits
 from ..models.postfilter import post_filter
 from ..quantization.fake import fake_quantize
-from ..quantization.integer import Int8, IntegerNetwork, Layer
+from ..quantization.network import Int8, IntegerNetwork, Layer
 from .codec import Latents, anchor_mask
 from .effort import REACH, Lagrangian, Progress
 

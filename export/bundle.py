@@ -24,7 +24,8 @@ from typing import Any
 
 from ..codec.codec import Executor
 from ..codec.complexity import count
-from ..quantization.integer import IntegerModel, IntegerNetwork, ModelError
+from ..quantization.model import IntegerModel
+from ..quantization.network import IntegerNetwork, ModelError
 from .errors import ExportError
 from .litert import Kernels
 from .targets import DEFAULT_TILE, TARGETS, Target, TargetName, require

@@ -14,7 +14,8 @@ from rich.table import Table
 from ..codec.errors import PlicError
 from ..codec.image import read_picture
 from ..models import Tune
-from ..quantization.integer import IntegerModel, ModelError, Profile
+from ..quantization.model import IntegerModel
+from ..quantization.network import ModelError, Profile
 from ..quantization.shipped import DEFAULT_QUALITY, shipped_model
 from .bundle import MODEL, Bundle, open_bundle, write_bundle
 from .errors import ExportError

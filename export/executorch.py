@@ -20,7 +20,7 @@ from executorch.exir._serialize._program import (  # type: ignore[import-untyped
 from executorch.extension.pybindings import portable_lib  # type: ignore[import-untyped,unused-ignore]
 from executorch.runtime import Program, Runtime  # type: ignore[import-untyped,unused-ignore]
 
-from ..quantization.integer import Int8, IntegerNetwork
+from ..quantization.network import Int8, IntegerNetwork
 from .errors import ExportError
 
 Backend = Literal["xnnpack", "portable", "vulkan"]

@@ -16,7 +16,8 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped,unused-ignore]
 import onnxruntime_qnn  # type: ignore[import-not-found,unused-ignore]
 
-from ..quantization.integer import Int8, IntegerModel, IntegerNetwork
+from ..quantization.model import IntegerModel
+from ..quantization.network import Int8, IntegerNetwork
 from .errors import ExportError
 from .qdq import to_onnx
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped]
 
-from ..quantization.integer import Int8, IntegerModel, IntegerNetwork
+from ..quantization.model import IntegerModel
+from ..quantization.network import Int8, IntegerNetwork
 from .errors import ExportError
 from .tflite import model_to_tflite
 

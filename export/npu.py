@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from ..quantization.integer import IntegerModel
+from ..quantization.model import IntegerModel
 from .errors import ExportError
 from .tflite import model_to_tflite
 

@@ -11,7 +11,7 @@ from threading import Lock
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped,unused-ignore]
 
-from ..quantization.integer import Int8, IntegerNetwork
+from ..quantization.network import Int8, IntegerNetwork
 from .errors import ExportError
 
 

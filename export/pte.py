@@ -32,7 +32,8 @@ from executorch.exir import (  # type: ignore[import-untyped,unused-ignore]
 from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401, registers the operators below
 
-from ..quantization.integer import IntegerModel, IntegerNetwork, Layer, Profile, Spec
+from ..quantization.model import IntegerModel
+from ..quantization.network import IntegerNetwork, Layer, Profile, Spec
 from .errors import ExportError
 from .executorch import Backend
 from .tflite import PIXELS_PER_CELL

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from ..quantization.integer import IntegerModel, IntegerNetwork, Layer, Profile, Spec
+from ..quantization.model import IntegerModel
+from ..quantization.network import IntegerNetwork, Layer, Profile, Spec
 
 OPSET = 13
 IR_VERSION = 8  # the oldest of this opset: old runtimes read it too

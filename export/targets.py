@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..codec.codec import Executor
-from ..quantization.integer import IntegerModel
+from ..quantization.model import IntegerModel
 from .errors import ExportError
 from .litert import Kernels, LiteRTExecutor
 from .tflite import DEFAULT_PIXELS, model_to_tflite

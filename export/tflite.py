@@ -27,7 +27,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from ..quantization.integer import IntegerModel, IntegerNetwork, Layer, Profile, Spec
+from ..quantization.model import IntegerModel
+from ..quantization.network import IntegerNetwork, Layer, Profile, Spec
 from .errors import ExportError
 
 PIXELS_PER_CELL = {"analysis": 1, "hyper_analysis": 16, "hyper_synthesis": 64, "context": 16, "synthesis": 16}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..codec.image import write_atomic
 from ..models.network import Codec
-from ..quantization.integer import NETWORKS
+from ..quantization.model import NETWORKS
 from .errors import ExportError
 
 SIZE = (512, 768)  # of the picture whose shapes the files have

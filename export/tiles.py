@@ -19,7 +19,8 @@ from math import lcm
 import numpy as np
 
 from ..codec.codec import STRIDE, Executor
-from ..quantization.integer import Int8, IntegerModel, IntegerNetwork
+from ..quantization.model import IntegerModel
+from ..quantization.network import Int8, IntegerNetwork
 from .errors import ExportError
 from .tflite import PIXELS_PER_CELL
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..codec.codec import STRIDE, Codec, Executor
 from ..codec.image import write_atomic
-from ..quantization.integer import Int8, IntegerNetwork
+from ..quantization.network import Int8, IntegerNetwork
 from .bundle import PROOF, Bundle
 from .errors import ExportError
 

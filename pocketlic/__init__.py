@@ -24,7 +24,7 @@ from .codec.format import DEFAULT_MAX_PIXELS, MODEL_ID_BYTES, read_header
 from .codec.rate_control import Encode, encode_to_bpp, encode_to_bytes, for_size
 from .export.litert import LiteRTExecutor
 from .models import Tune
-from .quantization.integer import ModelError, Profile
+from .quantization.network import ModelError, Profile
 from .quantization.shipped import DEFAULT_QUALITY, MODELS, Weights, for_quality, shipped, shipped_model
 
 __all__ = ["FormatError", "ModelError", "PlicError", "decode", "encode", "shipped_model"]

@@ -25,7 +25,7 @@ from .codec.image import Picture, read_picture, write_atomic, write_picture
 from .export.cli import export
 from .models import Tune
 from .profiling.cli import profile_app
-from .quantization.integer import ModelError, Profile
+from .quantization.network import ModelError, Profile
 from .quantization.shipped import DEFAULT_QUALITY
 
 app = typer.Typer(
@@ -257,7 +257,7 @@ def qat(
         from .codec.calibrate import calibrate, sample
         from .export.litert import LiteRTExecutor
         from .models.train import TrainOptions
-        from .quantization.integer import load_model
+        from .quantization.model import load_model
         from .quantization.qat import qat as run
 
         low, high = qualities

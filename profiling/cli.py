@@ -13,7 +13,7 @@ from rich.table import Table
 from ..codec.errors import PlicError
 from ..codec.image import write_atomic
 from ..models import Tune
-from ..quantization.integer import ModelError, Profile
+from ..quantization.network import ModelError, Profile
 
 profile_app = typer.Typer(
     invoke_without_command=True, no_args_is_help=True, pretty_exceptions_enable=False,

@@ -30,7 +30,8 @@ from ..codec.fast import FastCodec
 from ..codec.image import read_picture
 from ..export.litert import LiteRTExecutor
 from ..models import Tune
-from ..quantization.integer import IntegerModel, Profile, load_model
+from ..quantization.model import IntegerModel, load_model
+from ..quantization.network import Profile
 from ..quantization.shipped import default_tune, for_quality, shipped
 
 Pixels = NDArray[np.uint8]

@@ -39,7 +39,8 @@ from ..export.litert import Kernels, LiteRTExecutor
 from ..export.targets import TARGETS, TargetName, require
 from ..export.tflite import model_to_tflite
 from ..export.tiles import TiledExecutor, least_tile
-from ..quantization.integer import Int8, IntegerModel, IntegerNetwork
+from ..quantization.model import IntegerModel
+from ..quantization.network import Int8, IntegerNetwork
 from .vectors import Vector, vectors
 
 EMULATED = Path(__file__).resolve().with_name("emulated.py")

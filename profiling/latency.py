@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from ..codec import format as plic
 from ..codec.codec import Executor, Symbols
 from ..codec.fast import FastCodec
-from ..quantization.integer import Int8, IntegerModel, IntegerNetwork
+from ..quantization.model import IntegerModel
+from ..quantization.network import Int8, IntegerNetwork
 
 T = TypeVar("T")
 WARMUPS = 3

@@ -29,7 +29,7 @@ from ..codec.errors import PlicError
 from ..codec.image import read_picture
 from ..export.bundle import Bundle
 from ..export.targets import TARGETS, missing
-from ..quantization.integer import Int8, IntegerNetwork
+from ..quantization.network import Int8, IntegerNetwork
 from . import phone
 from .codecs import require_pictures
 from .conditions import read_conditions

@@ -21,15 +21,8 @@ from numpy.typing import NDArray
 from ..codec import format as plic
 from ..codec import rans
 from ..codec.codec import STRIDE, Codec, Symbols
-from ..quantization.integer import (
-    RULES,
-    IntegerModel,
-    IntegerNetwork,
-    Kind,
-    Layer,
-    Profile,
-    Spec,
-)
+from ..quantization.model import IntegerModel
+from ..quantization.network import RULES, IntegerNetwork, Kind, Layer, Profile, Spec
 
 
 @dataclass(frozen=True)

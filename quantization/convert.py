@@ -13,7 +13,8 @@ from torch import Tensor
 from ..models.entropy import ROWS_PER_OCTAVE, SCALE_MIN, mixture_tables
 from ..models.network import HYPER, LATENTS, Codec, Widths
 from .fake import CONVOLUTIONS, FakeQuantNetwork, FakeQuantProjection, train_balanced
-from .integer import NETWORKS, Int8, IntegerModel, ModelError, Profile
+from .model import NETWORKS, IntegerModel
+from .network import Int8, ModelError, Profile
 from .prepare import install, widen
 
 SKIP_MASS = 2e-4  # rows whose symbols are nonzero more rarely than this are not coded

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ..models.layers import LEAVES, Add, Depthwise, Pointwise, relu, round_ste
-from .integer import RULES, IntegerNetwork, Kind, Layer, ModelError, Profile, Spec
+from .network import RULES, IntegerNetwork, Kind, Layer, ModelError, Profile, Spec
 
 Rule = Literal["free", "cpu", "strict"]
 """A tie-free profile, or `free`: 8-bit weights with any scale, the yardstick for what the profiles cost."""

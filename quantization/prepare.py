@@ -17,7 +17,7 @@ from ..models.network import LATENTS, Codec
 from ..models.postfilter import PostFilter
 from .equalize import equalize
 from .fake import CONVOLUTIONS, FakeQuantNetwork, FakeQuantProjection, Rule, train_unscaled
-from .integer import NETWORKS
+from .model import NETWORKS
 
 LOG2_STEP_EXPONENT = -5  # the hyper-synthesis gives log2 steps in 1/32 octaves
 GRID_REACH = 120.0  # latents are scaled so that nearly all lie within this of zero, on a grid of int8

@@ -14,7 +14,8 @@ from ..models.network import Codec, Widths
 from ..models.train import TrainOptions, accelerator, train
 from .convert import from_integer_model, to_integer_model
 from .fake import Rule, settle
-from .integer import ModelError, load_model
+from .model import load_model
+from .network import ModelError
 from .prepare import prepare
 
 ADAPT_EVERY, ADAPT_PART = 500, 0.6  # steps between two fits of the weights' scales, and the part of a run that has them

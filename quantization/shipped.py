@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ..models import Tune
-from .integer import IntegerModel, ModelError, Profile, load_model
+from .model import IntegerModel, load_model
+from .network import ModelError, Profile
 
 T = TypeVar("T")
 

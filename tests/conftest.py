@@ -12,16 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pocketlic.export.litert import LiteRTExecutor
-from pocketlic.quantization.integer import (
-    RULES,
-    Int8,
-    IntegerModel,
-    IntegerNetwork,
-    Kind,
-    Layer,
-    Profile,
-    Spec,
-)
+from pocketlic.quantization.model import IntegerModel
+from pocketlic.quantization.network import RULES, Int8, IntegerNetwork, Kind, Layer, Profile, Spec
 
 EXPONENT = -4
 

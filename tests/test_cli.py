@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import pocketlic
 from pocketlic.cli import app
 from pocketlic.codec import format as plic
-from pocketlic.quantization.integer import NETWORKS
+from pocketlic.quantization.model import NETWORKS
 from pocketlic.quantization.shipped import MODELS
 
 LITERT_SAYS = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"

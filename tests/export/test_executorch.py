@@ -11,7 +11,7 @@ from pocketlic.export.executorch import ExecuTorchExecutor, require_delegate
 from pocketlic.export.operators import operators
 from pocketlic.export.pte import FLOAT_EXACT, to_pte
 from pocketlic.export.verify import prove
-from pocketlic.quantization.integer import IntegerNetwork, Layer, ModelError, Spec
+from pocketlic.quantization.network import IntegerNetwork, Layer, ModelError, Spec
 
 
 @pytest.fixture(scope="module")

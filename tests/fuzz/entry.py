@@ -10,8 +10,10 @@ from pocketlic.codec import format as plic
 from pocketlic.codec._native import NativeDecoder
 from pocketlic.codec.codec import Codec
 from pocketlic.codec.errors import PlicError
-from pocketlic.quantization import integer
-from pocketlic.quantization.integer import IntegerModel, ModelError
+from pocketlic.quantization import model_file, network
+from pocketlic.quantization import model as integer_model
+from pocketlic.quantization.model import IntegerModel
+from pocketlic.quantization.network import ModelError
 
 LIMIT = 1 << 16
 
@@ -58,7 +60,7 @@ def main() -> None:
             raise AssertionError("the decoders differ")
 
     # Functions one by one: atheris does not see imports through an editable installation's finder.
-    for module in (plic, integer):
+    for module in (plic, network, model_file, integer_model):
         for name, function in inspect.getmembers(module, inspect.isfunction):
             if function.__module__ == module.__name__:
                 setattr(module, name, atheris.instrument_func(function))

@@ -15,7 +15,7 @@ from pocketlic.models.layers import (
     relu,
     round_ste,
 )
-from pocketlic.quantization import integer
+from pocketlic.quantization import network
 
 torch.set_num_threads(1)
 
@@ -33,13 +33,13 @@ def test_depth_and_space_change_places_as_in_the_integer_network(block):
     x = np.arange(2 * block * 3 * block * 5, dtype=np.int32).reshape(2 * block, 3 * block, 5)
     deep = SpaceToDepth(block)(nchw(x))
     assert deep.shape == (1, 5 * block * block, 2, 3)
-    np.testing.assert_array_equal(hwc(deep), integer.space_to_depth(x, block))
+    np.testing.assert_array_equal(hwc(deep), network.space_to_depth(x, block))
     # (dy, dx, c): the channel of one sample, spelt out
     y, x_, c, dy, dx = 1, 2, 3, block - 1, 1
     assert deep[0, (dy * block + dx) * 5 + c, y, x_] == x[y * block + dy, x_ * block + dx, c]
     back = DepthToSpace(block)(deep)
     np.testing.assert_array_equal(hwc(back), x)
-    np.testing.assert_array_equal(integer.depth_to_space(hwc(deep), block), x)
+    np.testing.assert_array_equal(network.depth_to_space(hwc(deep), block), x)
 
 
 def test_upsampling_repeats():
@@ -58,7 +58,7 @@ def test_halves_round_up_in_floats_and_integers():
     halves = np.arange(-5, 6)
     expected = [-2, -2, -1, -1, 0, 0, 1, 1, 2, 2, 3]
     assert round_ste(torch.from_numpy(halves / 2)).tolist() == expected
-    assert integer.rounding_shift(halves.astype(np.int64), np.ones(11, np.int8)).tolist() == expected
+    assert network.rounding_shift(halves.astype(np.int64), np.ones(11, np.int8)).tolist() == expected
 
 
 def test_rounding_passes_gradients_on_and_clamping_blocks_those_that_lead_outside():

@@ -13,7 +13,8 @@ import pocketlic
 from pocketlic.codec import format as plic
 from pocketlic.codec._native import NativeDecoder
 from pocketlic.codec.codec import Codec, Symbols
-from pocketlic.quantization.integer import IntegerModel, IntegerNetwork
+from pocketlic.quantization.model import IntegerModel
+from pocketlic.quantization.network import IntegerNetwork
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ import pocketlic
 from pocketlic.codec import _native
 from pocketlic.codec import format as plic
 from pocketlic.codec._native import NativeDecoder
-from pocketlic.quantization.integer import IntegerModel, IntegerNetwork
+from pocketlic.quantization.model import IntegerModel
+from pocketlic.quantization.network import IntegerNetwork
 
 SIZES = [(1, 1), (1, 65), (67, 131), (64, 64), (200, 17), (33, 700)]
 

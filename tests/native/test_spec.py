@@ -13,7 +13,7 @@ from pocketlic.codec import format as plic
 from pocketlic.codec import rans
 from pocketlic.codec._native import SymbolCoder
 from pocketlic.codec.codec import Codec, interpolate
-from pocketlic.quantization.integer import RULES, IntegerNetwork, Layer, Spec
+from pocketlic.quantization.network import RULES, IntegerNetwork, Layer, Spec
 
 SPEC = Path(__file__).parents[2] / "codec" / "SPEC.md"
 

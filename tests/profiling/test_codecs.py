@@ -19,7 +19,7 @@ from pocketlic.profiling.codecs import (
     rgb_of_video,
 )
 from pocketlic.profiling.metrics import rgb_psnr
-from pocketlic.quantization.integer import ModelError
+from pocketlic.quantization.network import ModelError
 from pocketlic.quantization.shipped import shipped
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketlic.quantization.integer import RULES, IntegerNetwork, Layer, ModelError, Spec
+from pocketlic.quantization.network import RULES, IntegerNetwork, Layer, ModelError, Spec
 
 PROFILES = st.sampled_from(["cpu", "strict"])
 

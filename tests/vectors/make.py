@@ -17,7 +17,7 @@ import pocketlic
 from pocketlic.codec import format as plic
 from pocketlic.codec.codec import Codec
 from pocketlic.profiling.vectors import Vector, extreme_model, vectors
-from pocketlic.quantization.integer import IntegerModel, load_model
+from pocketlic.quantization.model import IntegerModel, load_model
 
 FOLDER = Path(__file__).parent
 
