@@ -112,7 +112,7 @@ static void check(plic_status status, const plic_error& error) {
     if (status == PLIC_ERROR_ARGUMENT) throw nb::value_error(error.message);
     if (status == PLIC_ERROR_MEMORY) throw std::bad_alloc();
     const bool model = status == PLIC_ERROR_MODEL;
-    const nb::object type = nb::module_::import_(model ? "pocketlic.quantization.integer" : "pocketlic.codec.errors")
+    const nb::object type = nb::module_::import_(model ? "pocketlic.quantization.network" : "pocketlic.codec.errors")
                                 .attr(model ? "ModelError" : "FormatError");
     PyErr_SetString(type.ptr(), error.message);
     throw nb::python_error();
