@@ -1,4 +1,4 @@
-"""Numbers of quality metrics that both their measurement (`profiling.metrics`) and the loss (`perceptual`) need."""
+"""Numbers of quality metrics for their measurement (`profiling.evaluation.metrics`) and the loss (`perceptual`)."""
 
 MS_SSIM_EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of the scales, finest first (Wang, Simoncelli, Bovik 2003)."""

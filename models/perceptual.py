@@ -1,7 +1,7 @@
 """JPEG AI's metrics as a loss: differentiable, on the luma of batches of crops or of a whole picture.
 
 Of the seven metrics five are here; MS-SSIM also stands in for IW-SSIM and FSIM, whose values move with it. Each is
-what `profiling.metrics` measures, but for the pixels along the borders of a crop.
+what `profiling.evaluation.metrics` measures, but for the pixels along the borders of a crop.
 
 Filtering is a product with a banded matrix from either side: for one channel a CPU does that several times faster
 than a convolution, backward above all. Of the matrix only the blocks along its band are multiplied.

@@ -297,10 +297,10 @@ def evaluate(
     Exit code 1: Pocketlic's files are off their estimated entropy, or not equal to the reference's.
     """
     with one_line_errors("profile"):
-        from .profiling.codecs import parse_codecs
-        from .profiling.metrics import parse_metrics
-        from .profiling.rate_distortion import evaluate as run
-        from .profiling.report import print_tables, write_json, write_page, write_plots
+        from .profiling.evaluation.codecs import parse_codecs
+        from .profiling.evaluation.metrics import parse_metrics
+        from .profiling.evaluation.rate_distortion import evaluate as run
+        from .profiling.evaluation.report import print_tables, write_json, write_page, write_plots
 
         chosen = parse_codecs(codecs, qualities, effort, profile, model, vvc, tune)
         evaluation = run(images, chosen, out, parse_metrics(metrics), jobs=jobs, verify=verify, anchor=anchor)
@@ -331,8 +331,8 @@ def verify(
     """
     with one_line_errors("executorch"):
         from .export.bundle import open_bundle
-        from .profiling import determinism
-        from .profiling.vectors import extreme_model
+        from .profiling.conformance import matrix
+        from .profiling.conformance.vectors import extreme_model
 
         opened = open_bundle(bundle) if bundle is not None else None
         if opened is not None:
@@ -345,18 +345,18 @@ def verify(
         if not console.is_terminal:
             console.width = 160  # a file takes wide tables
 
-        def add(result: determinism.Result) -> None:
+        def add(result: matrix.Result) -> None:
             counts = (result.vectors, result.symbol_mismatches, result.pixel_mismatches)
             table.add_row(result.name, result.outcome, *map(str, counts), f"{result.seconds:.1f}", result.note)
             if console.is_terminal:
                 console.print(f"{result.outcome:8} {result.name}", highlight=False)
 
-        matrix = determinism.verify(models, opened, arm64, tuple(only or ()), jobs, add)
+        done = matrix.verify(models, opened, arm64, tuple(only or ()), jobs, add)
         console.print(table)
-        typer.echo(f"{matrix.ran} of {len(matrix.results)} cells ran, {matrix.bad} differ or failed")
+        typer.echo(f"{done.ran} of {len(done.results)} cells ran, {done.bad} differ or failed")
         if json_file is not None:
-            write_atomic(json_file, (json.dumps(matrix.to_json(), indent=1) + "\n").encode())
-    if matrix.bad or not matrix.ran:
+            write_atomic(json_file, (json.dumps(done.to_json(), indent=1) + "\n").encode())
+    if done.bad or not done.ran:
         raise typer.Exit(1)
 
 

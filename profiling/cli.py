@@ -65,10 +65,10 @@ def profile(
     try:
         from ..export.bundle import open_bundle
         from ..export.targets import SAMPLES
-        from . import profiler
-        from .devices import find_devices
-        from .phone import Tools
-        from .profile_report import write_reports
+        from .device.devices import find_devices
+        from .device.profiler import profile as run
+        from .device.protocol import Protocol, Tools, subjects
+        from .device.report import write_reports
 
         if bundle is None:
             raise PlicError("say which bundle: --bundle FOLDER")
@@ -82,10 +82,10 @@ def profile(
             raise PlicError("this installation has no sample photograph; name a folder with --images")
         console = Console(stderr=True)
         with tempfile.TemporaryDirectory() as work:
-            pictures = profiler.subjects(images, samples[0] if samples else Path(), Path(work), _sizes(sizes))
+            pictures = subjects(images, samples[0] if samples else Path(), Path(work), _sizes(sizes))
             tools = Tools(plic, benchmark_model, vectors)
-            protocol = profiler.Protocol(quality, runs, threads, tools, allow_hot)
-            report = profiler.profile(devices, opened, pictures, protocol, console)
+            protocol = Protocol(quality, runs, threads, tools, allow_hot)
+            report = run(devices, opened, pictures, protocol, console)
         paths = write_reports(report, out)
     except (PlicError, ModelError, ImportError, OSError) as error:
         raise _fail(error) from None
@@ -106,9 +106,9 @@ def compare(
 ) -> None:
     """Compare two profiles. Exit code 1: something rose by more than allowed, or gives other bits."""
     try:
-        from .compare import compare as run
-        from .compare import parse_percent
-        from .profile_report import page, read_report
+        from .device.compare import compare as run
+        from .device.compare import parse_percent
+        from .device.report import page, read_report
 
         reports = [read_report(before), read_report(after)]
         result = run(reports[0], reports[1], parse_percent(fail_over))
@@ -143,7 +143,7 @@ def codecs(
 ) -> None:
     """Time Pocketlic beside other codecs on this machine: one thread, the same rate, in turns."""
     try:
-        from .side_by_side import HEADINGS, choose, rows, side_by_side, write
+        from .device.side_by_side import HEADINGS, choose, rows, side_by_side, write
 
         report = side_by_side(images, choose(names, quality, profile, tune), runs, Console(stderr=True))
         paths = write(report, out)
@@ -166,7 +166,7 @@ def _console() -> Console:
 
 
 def _print(report: dict[str, object]) -> None:
-    from .profile_report import determinism_text, energy_text, instructions_text, processor_text, sides
+    from .device.report import determinism_text, energy_text, instructions_text, processor_text, sides
 
     table = Table("device", "picture", "side")
     for heading in ("median ms", "p90", "first", "ms/MP", "processor ms"):

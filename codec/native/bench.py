@@ -25,7 +25,7 @@ from pocketlic.codec import format as plic
 from pocketlic.codec.codec import Codec
 from pocketlic.codec.image import read_picture
 from pocketlic.export.litert import LiteRTExecutor
-from pocketlic.profiling.phone import build_plic
+from pocketlic.profiling.device.phone import build_plic
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "spices.jpg"
 

@@ -17,7 +17,7 @@ from pocketlic.codec.native import INCLUDES, TOOL
 
 ROOT = Path(__file__).parents[2]
 LISTED = json.loads((ROOT / "tests" / "vectors" / "vectors.json").read_text())["models"]
-SCHEMA = json.loads((ROOT / "profiling" / "profile.schema.json").read_text())
+SCHEMA = json.loads((ROOT / "profiling" / "device" / "profile.schema.json").read_text())
 PACKAGES = "openjdk-17-jre-headless"
 
 

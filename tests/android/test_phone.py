@@ -1,4 +1,4 @@
-"""The real adb client, and the profiler, with the app on the emulated phone of tests/profiling.
+"""The real adb client, and the profiler, with the app on the emulated phone of tests/profiling/device.
 
 That phone has no Android: its `pm` and `am` are scripts, which keep what they are given. Shown are the installation's
 transfer, the benchmark's command line and the way of its JSON back; that the app starts is for a real phone to show.
@@ -14,11 +14,13 @@ import jsonschema
 from typer.testing import CliRunner
 
 from pocketlic.cli import app
-from pocketlic.profiling.phone import APP, APP_RESULT
+from pocketlic.profiling.device.phone import APP, APP_RESULT
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = json.loads((ROOT / "profiling" / "profile.schema.json").read_text())
-spec = importlib.util.spec_from_file_location("profiling_phone", ROOT / "tests" / "profiling" / "test_phone.py")
+SCHEMA = json.loads((ROOT / "profiling" / "device" / "profile.schema.json").read_text())
+spec = importlib.util.spec_from_file_location(
+    "profiling_phone", ROOT / "tests" / "profiling" / "device" / "test_phone.py"
+)
 emulated = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(emulated)
 pytestmark = emulated.pytestmark

@@ -10,8 +10,8 @@ from pocketlic.codec import format as plic
 from pocketlic.codec._native import NativeDecoder
 from pocketlic.codec.codec import Codec
 from pocketlic.codec.errors import PlicError
-from pocketlic.quantization import model_file, network
 from pocketlic.quantization import model as integer_model
+from pocketlic.quantization import model_file, network
 from pocketlic.quantization.model import IntegerModel
 from pocketlic.quantization.network import ModelError
 

@@ -22,7 +22,7 @@ import numpy as np
 from pocketlic.codec import rans
 from pocketlic.codec.codec import Codec
 from pocketlic.codec.native import CORE, INCLUDES
-from pocketlic.profiling.vectors import extreme_model, picture
+from pocketlic.profiling.conformance.vectors import extreme_model, picture
 
 HERE = Path(__file__).resolve().parent
 LENGTHS = {"files": 4096, "models": 80_000}  # of inputs, at most

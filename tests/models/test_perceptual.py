@@ -1,4 +1,4 @@
-"""The loss for the eye measures what `profiling.metrics` measures, and descending it raises all seven metrics."""
+"""The loss for the eye measures what `evaluation.metrics` measures, and descending it raises all seven metrics."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter
 from pocketlic.models import perceptual
 from pocketlic.models.network import rate_weight
 from pocketlic.models.perceptual import luma_distortion, luma_metrics, picture_bits, visual_bits
-from pocketlic.profiling import metrics
+from pocketlic.profiling.evaluation import metrics
 
 torch.set_num_threads(1)
 

@@ -16,7 +16,7 @@ from typing import Any
 import pocketlic
 from pocketlic.codec import format as plic
 from pocketlic.codec.codec import Codec
-from pocketlic.profiling.vectors import Vector, extreme_model, vectors
+from pocketlic.profiling.conformance.vectors import Vector, extreme_model, vectors
 from pocketlic.quantization.model import IntegerModel, load_model
 
 FOLDER = Path(__file__).parent

@@ -17,7 +17,7 @@ from pocketlic.codec.codec import Codec
 from pocketlic.codec.errors import FormatError
 from pocketlic.codec.fast import FastCodec
 from pocketlic.export.litert import LiteRTExecutor
-from pocketlic.profiling.vectors import noise, vectors
+from pocketlic.profiling.conformance.vectors import noise, vectors
 
 FOLDER = Path(__file__).parent
 CONTENT = json.loads((FOLDER / "vectors.json").read_text())

@@ -37,7 +37,7 @@ class BundleFacts(val target: String, val tile: Int?, val sizeMb: Double)
 class Cancelled : Exception("cancelled")
 
 /**
- * Measures encoding and decoding, and returns a profile: JSON of profiling/profile.schema.json.
+ * Measures encoding and decoding, and returns a profile: JSON of profiling/device/profile.schema.json.
  *
  * [reference] is the native core, whose symbols and pixels the others must have. [progress] is told the share that is
  * done and answers whether to go on; Cancelled when not.

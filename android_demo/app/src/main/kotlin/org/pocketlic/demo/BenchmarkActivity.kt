@@ -30,7 +30,7 @@ import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.jsonPrimitive
 
 /**
- * Measures encoding and decoding, and writes a profile of profiling/profile.schema.json. Unattended:
+ * Measures encoding and decoding, and writes a profile of profiling/device/profile.schema.json. Unattended:
  *
  *     am start -W -n org.pocketlic.demo/.BenchmarkActivity --ei runs 20 --ei threads 1 \
  *         --es out /sdcard/Android/data/org.pocketlic.demo/files/benchmark.json

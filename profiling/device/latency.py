@@ -21,11 +21,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codec import format as plic
-from ..codec.codec import Executor, Symbols
-from ..codec.fast import FastCodec
-from ..quantization.model import IntegerModel
-from ..quantization.network import Int8, IntegerNetwork
+from ...codec import format as plic
+from ...codec.codec import Executor, Symbols
+from ...codec.fast import FastCodec
+from ...quantization.model import IntegerModel
+from ...quantization.network import Int8, IntegerNetwork
 
 T = TypeVar("T")
 WARMUPS = 3

@@ -12,7 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ..codec.errors import PlicError
+from ...codec.errors import PlicError
 
 COLOURS = (
     "#1f6f8b", "#e07a5f", "#81b29a", "#f2cc8f", "#6d597a", "#b56576", "#355070",
@@ -26,7 +26,7 @@ def check(report: Any) -> Report:
     from jsonschema import Draft202012Validator  # type: ignore[import-untyped,unused-ignore]
     from jsonschema.exceptions import best_match  # type: ignore[import-untyped,unused-ignore]
 
-    schema = json.loads((resources.files("pocketlic.profiling") / "profile.schema.json").read_text("utf-8"))
+    schema = json.loads((resources.files("pocketlic.profiling.device") / "profile.schema.json").read_text("utf-8"))
     error = best_match(Draft202012Validator(schema).iter_errors(report))
     if error is not None:
         place = "/".join(str(part) for part in error.absolute_path) or "the report"
@@ -269,7 +269,7 @@ def page(reports: Sequence[Report]) -> str:
         "Energy": _energy_plot(reports),
     }
     figures = "".join(f"<h2>{title}</h2>{svg}" for title, svg in plots.items() if svg)
-    template = (resources.files("pocketlic.profiling") / "profile.html").read_text("utf-8")
+    template = (resources.files("pocketlic.profiling.device") / "page.html").read_text("utf-8")
     return template.replace("@FIGURES@", figures).replace("@BODY@", "".join(body))
 
 

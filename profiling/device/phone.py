@@ -13,41 +13,30 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from ..codec.errors import PlicError
-from ..codec.fast import FastCodec
-from ..codec.image import Picture, read_picture, write_picture
-from ..codec.native import INCLUDES, TOOL
-from ..export.bundle import MODEL, Bundle
-from ..export.litert import LiteRTExecutor
+from ...codec.errors import PlicError
+from ...codec.fast import FastCodec
+from ...codec.image import Picture, read_picture, write_picture
+from ...codec.native import INCLUDES, TOOL
+from ...export.bundle import MODEL, Bundle
+from ...export.litert import LiteRTExecutor
+from .benchmark_model import read_benchmark_model
 from .devices import Device, DeviceError, Output, quoted
-from .energy import find_meter, measure, unavailable
-from .foreign import read_benchmark_model
+from .energy import find_meter, measure
 from .latency import WARMUPS, statistics
-
-if TYPE_CHECKING:
-    from .profiler import Protocol, Subject
+from .protocol import Protocol, Subject
+from .results import describe, stage, unavailable
 
 APP = "org.pocketlic.demo"
 APP_RESULT = f"/sdcard/Android/data/{APP}/files/benchmark.json"
 APP_WAIT_S = 600.0
 COUNTER = ("simpleperf", "stat", "-e", "instructions:u")
 CROSS_COMPILERS = {"arm64-v8a": "aarch64-linux-gnu-g++", "armeabi-v7a": "arm-linux-gnueabihf-g++", "x86_64": "g++"}
-
-
-@dataclass(frozen=True)
-class Tools:
-    """Programs for the phone: `plic` and `benchmark_model`, built for it; vectors: folder of conformance vectors."""
-
-    plic: Path | None = None
-    benchmark_model: Path | None = None
-    vectors: Path | None = None
 
 
 def build_plic(abi: str, folder: Path) -> Path:
@@ -139,8 +128,6 @@ def _measure(
     console: Console,
 ) -> dict[str, Any]:
     """The native core on one picture: encoded and decoded on the phone, and compared with the same on this machine."""
-    from .profiler import describe, stage
-
     console.print(f"{device.name}: {subject.name}")
     pixels = read_picture(subject.path).pixels
     codec = FastCodec(bundle.model, LiteRTExecutor.from_model(bundle.model))

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pocketlic.codec.errors import PlicError
-from pocketlic.profiling import metrics
+from pocketlic.profiling.evaluation import metrics
 
 Plane = NDArray[np.float64]
 

@@ -26,6 +26,7 @@ from typing import Any, Protocol, TypeVar
 
 from .conditions import read_files
 from .devices import Device, DeviceError
+from .results import unavailable
 
 T = TypeVar("T")
 
@@ -336,11 +337,6 @@ def find_meter(device: Device) -> tuple[Meter | None, str]:
 
 
 # --- measuring
-
-
-def unavailable(reason: str) -> dict[str, Any]:
-    """What a report says where nothing was measured."""
-    return {"available": False, "reason": reason}
 
 
 def measure(

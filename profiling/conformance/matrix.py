@@ -27,20 +27,20 @@ from typing import Any
 
 import numpy as np
 
-from ..codec import _native, rans
-from ..codec import format as plic
-from ..codec.codec import STRIDE, Codec, Executor, reference
-from ..codec.errors import PlicError
-from ..codec.fast import FastCodec
-from ..codec.native import INCLUDES, TOOL
-from ..export.bundle import Bundle
-from ..export.errors import ExportError
-from ..export.litert import Kernels, LiteRTExecutor
-from ..export.targets import TARGETS, TargetName, require
-from ..export.tflite import model_to_tflite
-from ..export.tiles import TiledExecutor, least_tile
-from ..quantization.model import IntegerModel
-from ..quantization.network import Int8, IntegerNetwork
+from ...codec import _native, rans
+from ...codec import format as plic
+from ...codec.codec import STRIDE, Codec, Executor, reference
+from ...codec.errors import PlicError
+from ...codec.fast import FastCodec
+from ...codec.native import INCLUDES, TOOL
+from ...export.bundle import Bundle
+from ...export.errors import ExportError
+from ...export.litert import Kernels, LiteRTExecutor
+from ...export.targets import TARGETS, TargetName, require
+from ...export.tflite import model_to_tflite
+from ...export.tiles import TiledExecutor, least_tile
+from ...quantization.model import IntegerModel
+from ...quantization.network import Int8, IntegerNetwork
 from .vectors import Vector, vectors
 
 EMULATED = Path(__file__).resolve().with_name("emulated.py")

@@ -27,8 +27,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..codec.errors import PlicError
-from ..codec.image import write_atomic
+from ...codec.errors import PlicError
+from ...codec.image import write_atomic
 from .codecs import (
     ImageCodec,
     Pocketlic,
@@ -320,7 +320,7 @@ def _key(codec: ImageCodec, path: Path, setting: float) -> str:
 
 @cache
 def _metrics_version() -> str:
-    from ..models import metric_tables
+    from ...models import metric_tables
     from . import metrics
 
     libraries = [version(name) for name in metrics.LIBRARIES]

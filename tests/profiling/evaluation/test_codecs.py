@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pocketlic.codec.errors import PlicError
-from pocketlic.profiling.codecs import (
+from pocketlic.profiling.evaluation.codecs import (
     PILLOW_CODECS,
     SLACK_BYTES,
     Pillow,
@@ -18,7 +18,7 @@ from pocketlic.profiling.codecs import (
     parse_codecs,
     rgb_of_video,
 )
-from pocketlic.profiling.metrics import rgb_psnr
+from pocketlic.profiling.evaluation.metrics import rgb_psnr
 from pocketlic.quantization.network import ModelError
 from pocketlic.quantization.shipped import shipped
 

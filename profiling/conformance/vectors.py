@@ -6,7 +6,7 @@ Whatever makes them is integer arithmetic on the output of SHAKE-256, so they ar
     symbols    drawn row by row: every entry of the tables, the escapes beside and beyond them
     extremes   a model of its own, of values at the limits of what a sound model may have
 
-`tests/vectors/` holds them as files with the hashes of what they decode to; `determinism` compares decoders on them.
+`tests/vectors/` holds them as files with the hashes of what they decode to; `matrix` compares decoders on them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codec import format as plic
-from ..codec import rans
-from ..codec.codec import STRIDE, Codec, Symbols
-from ..quantization.model import IntegerModel
-from ..quantization.network import RULES, IntegerNetwork, Kind, Layer, Profile, Spec
+from ...codec import format as plic
+from ...codec import rans
+from ...codec.codec import STRIDE, Codec, Symbols
+from ...quantization.model import IntegerModel
+from ...quantization.network import RULES, IntegerNetwork, Kind, Layer, Profile, Spec
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from ..codec.errors import PlicError
-from ..codec.image import write_atomic
-from ..models import Tune
-from ..quantization.network import Profile
-from .codecs import ImageCodec, Pillow, Pocketlic, Source, parse_codecs, read_source, require_pictures
+from ...codec.errors import PlicError
+from ...codec.image import write_atomic
+from ...models import Tune
+from ...quantization.network import Profile
+from ..evaluation.codecs import ImageCodec, Pillow, Pocketlic, Source, parse_codecs, read_source, require_pictures
 from .devices import HostDevice
 from .latency import statistics
 

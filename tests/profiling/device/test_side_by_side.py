@@ -9,8 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pocketlic.cli import app
-from pocketlic.profiling.codecs import PILLOW_CODECS, Source
-from pocketlic.profiling.side_by_side import choose, match
+from pocketlic.profiling.device.side_by_side import choose, match
+from pocketlic.profiling.evaluation.codecs import PILLOW_CODECS, Source
 
 
 @pytest.fixture

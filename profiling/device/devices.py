@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..codec.errors import PlicError
+from ...codec.errors import PlicError
 
 PHONE_FOLDER = "/data/local/tmp/pocketlic"
 TIMEOUT_S = 600.0

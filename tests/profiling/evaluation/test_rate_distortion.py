@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from pocketlic.cli import app
 from pocketlic.codec.errors import PlicError
-from pocketlic.profiling import rate_distortion
-from pocketlic.profiling.codecs import PILLOW_CODECS, Pillow, Pocketlic
-from pocketlic.profiling.rate_distortion import (
+from pocketlic.profiling.evaluation import rate_distortion
+from pocketlic.profiling.evaluation.codecs import PILLOW_CODECS, Pillow, Pocketlic
+from pocketlic.profiling.evaluation.rate_distortion import (
     PUBLISHED,
     CurveError,
     at_rates,

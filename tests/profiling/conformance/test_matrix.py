@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from pocketlic.cli import app
 from pocketlic.codec import _native
 from pocketlic.export.bundle import write_bundle
-from pocketlic.profiling import determinism, vectors
-from pocketlic.profiling.determinism import Cell, Failed, Unavailable, cells, verify
+from pocketlic.profiling.conformance import matrix, vectors
+from pocketlic.profiling.conformance.matrix import Cell, Failed, Unavailable, cells, verify
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def models(make):
     return {profile: make.small_model(profile) for profile in ("cpu", "strict")}
 
 
-def outcomes(matrix):
-    return {r.name: r.outcome for r in matrix.results}
+def outcomes(found):
+    return {r.name: r.outcome for r in found.results}
 
 
 def test_there_are_enough_cells(tmp_path):
@@ -42,15 +42,15 @@ def test_there_are_enough_cells(tmp_path):
 def test_cells_in_this_process(few, models):
     seen = []
     names = ("NumPy", "module", "LiteRT xnnpack", "LiteRT builtin", "native networks")
-    matrix = verify(models, only=names, jobs=2, progress=seen.append)
-    assert seen == list(matrix.results)
+    found = verify(models, only=names, jobs=2, progress=seen.append)
+    assert seen == list(found.results)
     here = [r for r in seen if not r.name.startswith("arm64") and ("tiles" not in r.name or "native" in r.name)]
     assert {r.outcome for r in here} == {"equal"}
     assert len(here) == 7 + len(_native.kernels())
-    assert matrix.bad == 0
+    assert found.bad == 0
     assert {r.vectors for r in here} == {2 * 10}
-    assert all(r.hashes["cpu"] == matrix.expected["cpu"] for r in here)
-    json.dumps(matrix.to_json())
+    assert all(r.hashes["cpu"] == found.expected["cpu"] for r in here)
+    json.dumps(found.to_json())
 
 
 @pytest.mark.parametrize("name", ["gcc -O2, portable", "clang -O0, portable", "s390x", "neon-dot"])
@@ -78,31 +78,31 @@ def test_a_wrong_decoder_is_found(few, models, monkeypatch):
         raise Unavailable("there is no tool")
 
     made = [
-        Cell("wrong", determinism._by_executor(lambda model: wrong)),
+        Cell("wrong", matrix._by_executor(lambda model: wrong)),
         *(Cell("other", other), Cell("broken", broken), Cell("absent", absent)),
     ]
-    monkeypatch.setattr(determinism, "cells", lambda *_: iter(made))
-    matrix = verify(models)
-    assert outcomes(matrix) == {"wrong": "differs", "other": "differs", "broken": "failed", "absent": "not run"}
-    first, second, third, last = matrix.results
+    monkeypatch.setattr(matrix, "cells", lambda *_: iter(made))
+    found = verify(models)
+    assert outcomes(found) == {"wrong": "differs", "other": "differs", "broken": "failed", "absent": "not run"}
+    first, second, third, last = found.results
     assert (first.symbol_mismatches, first.pixel_mismatches) == (0, first.vectors)
     assert (second.symbol_mismatches, second.pixel_mismatches) == (2, 0)
     assert (third.note, last.note) == ("the tool crashed", "there is no tool")
-    assert (matrix.ran, matrix.bad) == (3, 3)
+    assert (found.ran, found.bad) == (3, 3)
 
 
 def test_results_of_another_machine(few, models, monkeypatch, tmp_path):
     """The emulated machine is replaced by this one: the program that runs there gives the reference's answers."""
-    monkeypatch.setattr(determinism.shutil, "which", lambda name: name)
+    monkeypatch.setattr(matrix.shutil, "which", lambda name: name)
     arm64 = tmp_path / "arm64"
     (arm64 / "cpus" / "cortex-a53").mkdir(parents=True)
-    real, damage = determinism._process, []
+    real, damage = matrix._process, []
 
     def process(*command, **options):
         assert command[0] == "qemu-aarch64-static"
-        at = command.index(str(determinism.EMULATED))
-        folder = determinism.Path(command[at + 1])
-        done = real(determinism.sys.executable, "-P", *command[at:], **options)
+        at = command.index(str(matrix.EMULATED))
+        folder = matrix.Path(command[at + 1])
+        done = real(matrix.sys.executable, "-P", *command[at:], **options)
         if damage:
             with np.load(folder / "results.npz") as arrays:
                 values = {key: x.copy() for key, x in arrays.items()}
@@ -110,7 +110,7 @@ def test_results_of_another_machine(few, models, monkeypatch, tmp_path):
             np.savez(folder / "results.npz", **values)
         return done
 
-    monkeypatch.setattr(determinism, "_process", process)
+    monkeypatch.setattr(matrix, "_process", process)
     (result,) = verify(models, arm64=arm64, only=["arm64 cortex-a53, LiteRT builtin"]).results
     assert (result.outcome, result.vectors, result.note) == ("equal", 20, "")
     damage.append(True)
@@ -127,10 +127,10 @@ def test_what_is_missing_is_said(few, models, monkeypatch, tmp_path):
         return result.note
 
     which = shutil.which
-    monkeypatch.setattr(determinism.shutil, "which", lambda name: None if "-" in name or "mm" in name else which(name))
+    monkeypatch.setattr(matrix.shutil, "which", lambda name: None if "-" in name or "mm" in name else which(name))
     assert note("s390x") == "there is no qemu-s390x-static"
     assert note("arm64 cortex-a53, LiteRT builtin") == "there is no qemu-aarch64-static"
-    monkeypatch.setattr(determinism.shutil, "which", lambda name: None if "mm" in name else name)
+    monkeypatch.setattr(matrix.shutil, "which", lambda name: None if "mm" in name else name)
     assert note("arm64 cortex-a53, LiteRT builtin") == "--arm64 names no folder"
     assert "no mmdebstrap to make it" in note("arm64 cortex-a53, LiteRT builtin", arm64=tmp_path / "none")
     assert note("big tiles") == "no vector is large enough"
@@ -161,7 +161,7 @@ def test_a_difference_is_exit_code_1(few, make, tmp_path, monkeypatch):
     def cell(*_):
         yield Cell("lying", lambda subject: dict.fromkeys(subject.expected, ("", "")))
 
-    monkeypatch.setattr(determinism, "cells", cell)
+    monkeypatch.setattr(matrix, "cells", cell)
     done = CliRunner().invoke(app, ["verify", str(tmp_path / "bundle")])
     assert done.exit_code == 1
     assert "1 of 1 cells ran, 1 differ or failed" in done.stdout

@@ -24,14 +24,14 @@ from pocketlic.cli import app
 from pocketlic.codec import format as plic
 from pocketlic.codec.codec import Codec
 from pocketlic.export.bundle import open_bundle, write_bundle
-from pocketlic.profiling.compare import compare
-from pocketlic.profiling.determinism import Unavailable, make_arm64
-from pocketlic.profiling.devices import AdbDevice, DeviceError, find_devices
-from pocketlic.profiling.phone import APP, APP_RESULT, COUNTER, build_plic
-from pocketlic.profiling.profile_report import read_report
+from pocketlic.profiling.conformance.matrix import Unavailable, make_arm64
+from pocketlic.profiling.device.compare import compare
+from pocketlic.profiling.device.devices import AdbDevice, DeviceError, find_devices
+from pocketlic.profiling.device.phone import APP, APP_RESULT, COUNTER, build_plic
+from pocketlic.profiling.device.report import read_report
 
 HERE = Path(__file__).parent / "phone"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NEEDED = ("adb", "qemu-aarch64-static", "aarch64-linux-gnu-g++", "unshare", "chroot")
 ODPM_WATTS = 2.0
 

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage  # type: ignore[import-untyped]
 
-from ..codec.errors import PlicError
-from ..models.metric_tables import MS_SSIM_EXPONENTS, NLPD_CONSTANTS, NLPD_NEIGHBOURS, NLPD_TAPS
+from ...codec.errors import PlicError
+from ...models.metric_tables import MS_SSIM_EXPONENTS, NLPD_CONSTANTS, NLPD_NEIGHBOURS, NLPD_TAPS
 
 Pixels = NDArray[np.uint8]
 Plane = NDArray[np.float64]

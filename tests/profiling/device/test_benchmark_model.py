@@ -2,7 +2,7 @@
 
 import pytest
 
-from pocketlic.profiling.foreign import read_benchmark_model, read_mlperf
+from pocketlic.profiling.device.benchmark_model import read_benchmark_model, read_mlperf
 
 BENCHMARK_MODEL = """STARTING!
 Num threads: [4]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..codec.errors import PlicError
+from ...codec.errors import PlicError
 
 Report = dict[str, Any]
 Run = dict[str, Any]

@@ -22,17 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, features
 
-from ..codec import format as plic
-from ..codec.codec import Codec
-from ..codec.effort import table_bits
-from ..codec.errors import PlicError
-from ..codec.fast import FastCodec
-from ..codec.image import read_picture
-from ..export.litert import LiteRTExecutor
-from ..models import Tune
-from ..quantization.model import IntegerModel, load_model
-from ..quantization.network import Profile
-from ..quantization.shipped import default_tune, for_quality, shipped
+from ...codec import format as plic
+from ...codec.codec import Codec
+from ...codec.effort import table_bits
+from ...codec.errors import PlicError
+from ...codec.fast import FastCodec
+from ...codec.image import read_picture
+from ...export.litert import LiteRTExecutor
+from ...models import Tune
+from ...quantization.model import IntegerModel, load_model
+from ...quantization.network import Profile
+from ...quantization.shipped import default_tune, for_quality, shipped
 
 Pixels = NDArray[np.uint8]
 
@@ -93,7 +93,7 @@ def code_version() -> str:
     """SHA-256, hexadecimal, of the parts of this package that determine its files and pixels."""
     digest = hashlib.sha256(_origin("codec._native").read_bytes())
     for package in _CODE:
-        for path in sorted(_origin(package).parent.glob("*.py")):
+        for path in sorted(_origin(package).parent.rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 

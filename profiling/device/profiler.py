@@ -7,12 +7,10 @@ layer_counts).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,63 +18,27 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 
-from ..codec import format as plic
-from ..codec.codec import STRIDE, Codec, Executor
-from ..codec.errors import PlicError
-from ..codec.image import read_picture
-from ..export.bundle import Bundle
-from ..export.targets import TARGETS, missing
-from ..quantization.network import Int8, IntegerNetwork
+from ...codec import format as plic
+from ...codec.codec import STRIDE, Codec, Executor
+from ...codec.errors import PlicError
+from ...codec.image import read_picture
+from ...export.bundle import Bundle
+from ...export.targets import TARGETS, missing
+from ...quantization.network import Int8, IntegerNetwork
 from . import phone
-from .codecs import require_pictures
 from .conditions import read_conditions
 from .devices import Device, HostDevice
-from .energy import find_meter, measure, unavailable
+from .energy import find_meter, measure
 from .latency import WARMUPS, Stopwatch, TimedCodec, repeat
+from .protocol import Protocol, Subject
+from .results import describe, stage, unavailable
 
 SCHEMA = "pocketlic-profile"
 VERSION = 1
-SIZES = ((768, 512), (1920, 1080), (4032, 3024))
 MOST_COMPARED = 2_100_000
 """Pixels up to which pictures go through the NumPy reference too; it takes seconds per megapixel."""
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What is run: quality 0..100, runs after the warm-ups, threads of LiteRT and ONNX Runtime, programs for phones.
-
-    allow_hot: measure, and flag, a device that is hot or throttled.
-    """
-
-    quality: float = 60.0
-    runs: int = 20
-    threads: int = 1
-    tools: phone.Tools = field(default_factory=phone.Tools)
-    allow_hot: bool = False
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A picture to profile: its name, and the file that `load` reads."""
-
-    name: str
-    path: Path
-
-
-def subjects(images: Path | None, sample: Path, work: Path, sizes: Sequence[tuple[int, int]] = SIZES) -> list[Subject]:
-    """The pictures of a folder; without one, the sample resized to each of `sizes`, written to `work` as PNG."""
-    if images is not None:
-        return [Subject(path.stem, path) for path in require_pictures(images)]
-    made = []
-    for width, height in sizes:
-        path = work / f"{sample.stem}-{width}x{height}.png"
-        with Image.open(sample) as picture:
-            picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS).save(path, compress_level=1)
-        made.append(Subject(path.stem, path))
-    return made
 
 
 def profile(
@@ -199,20 +161,6 @@ def _on_host(device: Device, bundle: Bundle, subject: Subject, protocol: Protoco
     }
 
 
-def describe(name: str, pixels: NDArray[np.uint8], data: bytes, decoded: NDArray[np.uint8]) -> dict[str, Any]:
-    """Name, size and rate of a run, and PSNR in dB of its decoded picture; None when that is lossless."""
-    height, width = pixels.shape[:2]
-    error = float(np.mean((decoded.astype(np.float64) - pixels) ** 2))
-    return {
-        "image": name,
-        "width": width,
-        "height": height,
-        "bytes": len(data),
-        "bpp": round(8 * len(data) / (height * width), 5),
-        "psnr_db": round(10 * float(np.log10(255**2 / error)), 4) if error else None,
-    }
-
-
 def require_size(pixels: NDArray[np.uint8], bundle: Bundle) -> None:
     """Raise PlicError when a picture is smaller than a tile: no exported network would run on it."""
     height, width = (-(-side // STRIDE) * STRIDE for side in pixels.shape[:2])
@@ -257,12 +205,6 @@ def compare_with_reference(
     }
 
 
-def stage(name: str, got: bytes, expected: bytes) -> dict[str, Any]:
-    """One line of the determinism table."""
-    hashes = [hashlib.sha256(content).hexdigest() for content in (got, expected)]
-    return {"stage": name, "sha256": hashes[0], "reference": hashes[1], "equal": hashes[0] == hashes[1]}
-
-
 def _checking(run: Executor, stages: list[dict[str, Any]], first: list[dict[str, Any]]) -> Executor:
     """Run each network twice, under `run` and as the reference, and go on with the reference's tensors."""
 
@@ -287,7 +229,7 @@ def _checking(run: Executor, stages: list[dict[str, Any]], first: list[dict[str,
 
 
 def _layer_counts(bundle: Bundle) -> dict[str, int]:
-    from ..export.operators import operators
+    from ...export.operators import operators
 
     try:
         rows = [row for rows in operators(bundle).values() for row in rows]
@@ -300,8 +242,8 @@ def _operator_times(bundle: Bundle) -> dict[str, Any]:
     """Per-operator times of each network, where the runtime gives them."""
     if bundle.target not in ("executorch-xnnpack", "executorch-portable") or missing(TARGETS[bundle.target].to_run):
         return {"operators": unavailable("this runtime has no profiler in Python; see benchmark_model for LiteRT")}
-    from ..export.executorch import ExecuTorchExecutor
-    from ..export.tflite import PIXELS_PER_CELL
+    from ...export.executorch import ExecuTorchExecutor
+    from ...export.tflite import PIXELS_PER_CELL
 
     run = ExecuTorchExecutor(bundle.files, "xnnpack" if bundle.target == "executorch-xnnpack" else "portable")
     assert bundle.tile is not None

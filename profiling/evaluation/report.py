@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from ..codec.image import write_atomic
+from ...codec.image import write_atomic
 from .codecs import SLACK_BYTES, ImageCodec, Pixels, read_source, require_pictures
 from .metrics import JPEG_AI
 from .rate_distortion import PUBLISHED, Comparison, Evaluation, Record, at_rates
@@ -174,7 +174,7 @@ def write_page(evaluation: Evaluation, folder: Path, codecs: Sequence[ImageCodec
         "targets": [f"{t:g}" for t in TARGET_BPP],
         "pictures": [_compared(path, codecs, records, out) for path in paths],
     }
-    template = (resources.files("pocketlic.profiling") / "page.html").read_text("utf-8")
+    template = (resources.files("pocketlic.profiling.evaluation") / "page.html").read_text("utf-8")
     # Inside a script element only a closing tag could end the JSON early.
     content = template.replace("@DATA@", json.dumps(data).replace("</", "<\\/"))
     write_atomic(out / "index.html", content.encode())

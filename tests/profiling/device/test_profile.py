@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 from pocketlic.cli import app
 from pocketlic.codec.errors import PlicError
 from pocketlic.export.bundle import write_bundle
-from pocketlic.profiling import conditions, devices
-from pocketlic.profiling.compare import compare, parse_percent
-from pocketlic.profiling.devices import HostDevice, find_devices
-from pocketlic.profiling.latency import WARMUPS, Stopwatch, repeat, statistics
-from pocketlic.profiling.profile_report import check, markdown, page, read_report, write_reports
+from pocketlic.profiling.device import conditions, devices
+from pocketlic.profiling.device.compare import compare, parse_percent
+from pocketlic.profiling.device.devices import HostDevice, find_devices
+from pocketlic.profiling.device.latency import WARMUPS, Stopwatch, repeat, statistics
+from pocketlic.profiling.device.report import check, markdown, page, read_report, write_reports
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pocketlic.profiling.devices import HostDevice
-from pocketlic.profiling.energy import (
+from pocketlic.profiling.device.devices import HostDevice
+from pocketlic.profiling.device.energy import (
     BatterySample,
     OdpmMeter,
     RaplMeter,
