@@ -26,7 +26,7 @@ from .codec import Codec, Executor, hyper_neighbours, reference
 
 SPACING = 1000  # hundredths of quality
 QUALITIES = tuple(range(0, 10001, SPACING))
-LARGEST = 512  # larger symbols count as this
+LARGEST = 512  # larger magnitudes are counted as this one
 PICTURES, SIDE = 48, 512
 
 
@@ -41,9 +41,9 @@ def sample(folder: Path) -> Iterator[NDArray[np.uint8]]:
 
 
 def count_magnitudes(codec: Codec, coded: Iterable[tuple[NDArray[np.int32], NDArray[np.uint8]]]) -> NDArray[np.int64]:
-    """How often each magnitude 0, 1, ..., 512 or more comes in each table row, int64 [rows, 513].
+    """Count each magnitude 0, 1, ..., 512 or more in each row, int64 [rows, 513].
 
-    coded: symbols and their table rows, of one shape; those that are not coded do not count.
+    coded: symbols and their rows (table indices), of one shape; skipped symbols do not count.
     """
     counts = np.zeros((len(codec.model.table_radius), LARGEST + 1), np.int64)
     for symbols, rows in coded:
@@ -64,7 +64,7 @@ def fit_prediction(hypers: Iterable[Int8]) -> Int8:
 
 
 def fit_hyper_rows(codec: Codec, hypers: dict[int, list[Int8]]) -> NDArray[np.int32]:
-    """`IntegerModel.hyper_row_knots` in which what codes z takes least bits. hypers: z by quality in hundredths."""
+    """`IntegerModel.hyper_row_knots` that code z in the fewest bits. hypers: z by quality in hundredths."""
     bits = symbol_bits(torch.arange(LARGEST + 1.0)[None], torch.arange(float(ROWS))[:, None]).numpy()
     knots = np.zeros_like(codec.model.hyper_row_knots)
     for knot in range(len(knots)):
@@ -83,12 +83,12 @@ def calibrate(
 ) -> IntegerModel:
     """The model with z's prediction, rows and all tables fitted to its symbols on pictures, uint8 [H, W, 3].
 
-    The pictures, each coded at every one of `QUALITIES`, must not be test data. qualities: the least and the greatest
-    that the model was trained for; the tables are fitted to those, as others' symbols fit their rows badly.
+    Each picture is coded at all `QUALITIES`; pictures must not be test data. qualities: the range that the model was
+    trained for. Tables are fitted to that range alone, because symbols of other qualities fit their rows badly.
     """
     codec = Codec(model, run)
     low, high = (100 * bound for bound in qualities)
-    # And those next to them, between which gains are interpolated.
+    # The neighbours too: gains are interpolated between them.
     counted = [quality for quality in QUALITIES if low - SPACING < quality < high + SPACING]
     counts = np.zeros((len(model.table_radius), LARGEST + 1), np.int64)
     hypers: dict[int, list[Int8]] = {quality: [] for quality in QUALITIES}

@@ -5,8 +5,9 @@
     decode   rANS -> differences -> z -> rows -> rANS -> symbols of y -> rows of d -> rANS -> symbols of d
              hyper-synthesis, context -> means -> y_hat, d_hat -> synthesis -> post-filter
 
-The networks run in any executor that equals `IntegerNetwork.run`; all else is here. What the entropy decoder
-needs (z, symbols and the rows) involves no network, so the symbols of a file are the same whatever runs them.
+A *row* is the index of the frequency table that codes a symbol. The networks run in any executor that equals
+`IntegerNetwork.run`; all else is here. Entropy decoding (z, rows, symbols) involves no network, so a file's symbols are
+the same whatever runs the networks.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ _ROW_BITS = 16
 
 
 def reference(network: IntegerNetwork, inputs: Sequence[Int8]) -> dict[str, Int8]:
-    """The executor that defines the others."""
+    """The NumPy executor, which all others have to equal."""
     return network.run(inputs)
 
 
 @dataclass(frozen=True)
 class Symbols:
-    """What a file says about a picture whose padded size is h x w.
+    """All symbols of a file, for a picture whose padded size is h x w.
 
     z: int8 [h/64, w/64, 64]; y, details: symbols int32 [h/16, w/16, 96] and, folded 2x2, [h/16, w/16, 192].
     """
@@ -75,20 +76,20 @@ class Latents:
 Rounding = Callable[[slice, Int64, Int64, NDArray[np.uint8]], Int64]
 """(channels, distance, step, rows) -> symbols int64 [h, w, C].
 
-channels: those of y, or of d, which come behind. distance [h, w, C]: of the latent from its mean, in 2**-8 of the
-step's unit. step: [h, w, C] or [C]. rows: uint8 [h, w, C].
+channels: those of y, or those of d, which are numbered after them. distance [h, w, C]: the latent less its mean, in
+2**-8 of the step's unit. step: [h, w, C] or [C]. rows: uint8 [h, w, C].
 """
 
 
 def nearest(channels: slice, distance: Int64, step: Int64, rows: NDArray[np.uint8]) -> Int64:
-    """The `Rounding` that errs least: distance / step, rounded half up."""
+    """The `Rounding` with the least error: distance / step, rounded half up."""
     return np.asarray((2 * distance + (step << 8)) // (step << 9))
 
 
 def interpolate(knots: NDArray[np.integer[Any]], quality: int, nearest: bool = False) -> Int64:
     """Values of a knot table [K, ...] at a quality in hundredths, 0..10000, in integers.
 
-    They are rounded down, or to the nearest, halves up.
+    Rounded down, or with `nearest` to the nearest integer, halves up.
     """
     spacing = 10000 // (len(knots) - 1)
     index = min(quality // spacing, len(knots) - 2)
@@ -119,7 +120,7 @@ class Codec:
     ) -> bytes:
         """`.plic` bytes of uint8 [H, W, 3] RGB or [H, W] grey at quality 0..100. PlicError on other input.
 
-        effort: 0 to 9, see `effort`; ImportError when torch is missing where it is needed. progress is told the part
+        effort: 0 to 9, see `effort`; ImportError when torch is needed and missing. progress is called with the fraction
         of gradient descent that is done.
         """
         if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
@@ -141,7 +142,7 @@ class Codec:
         return self.write_symbols(symbols, header, icc, exif)
 
     def write_symbols(self, symbols: Symbols, header: plic.Header, icc: bytes = b"", exif: bytes = b"") -> bytes:
-        """`.plic` bytes of symbols, which must fit the header; ValueError if a skipped one is not 0."""
+        """`.plic` bytes of symbols whose shapes fit the header. ValueError if a skipped symbol is not 0."""
         z, y, details = self.coded(symbols, header.quality_hundredths)
         streams: list[bytes] = []
         for b in self._bands(symbols.y.shape[0]):
@@ -153,7 +154,7 @@ class Codec:
         return plic.write(plic.PlicFile(header, tuple(streams), icc, exif))
 
     def coded(self, symbols: Symbols, quality: int) -> list[tuple[NDArray[np.int32], NDArray[np.uint8]]]:
-        """What is coded of z, y and d, and its table rows, in the shapes of `Symbols`; quality in hundredths."""
+        """(coded values, rows) of z, y and d, in the shapes of `Symbols`; quality in hundredths."""
         rows = self.rows(symbols.z, quality)
         return [
             self.coded_hyper(symbols.z, quality),
@@ -162,11 +163,11 @@ class Codec:
         ]
 
     def coded_hyper(self, z: Int8, quality: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-        """What is coded of z, and its table rows."""
+        """(coded differences, rows) of z; quality in hundredths."""
         return self.differences(z), self._z_rows(z.shape, quality)
 
     def decode(self, data: bytes, max_pixels: int = plic.DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
-        """uint8 [H, W, 3] or [H, W] of `.plic` bytes; FormatError if damaged or of another model."""
+        """Pixels uint8 [H, W, 3] or [H, W] of `.plic` bytes. FormatError if damaged or of another model."""
         return self.synthesise(*self.read(data, max_pixels))
 
     def read(self, data: bytes, max_pixels: int = plic.DEFAULT_MAX_PIXELS) -> tuple[Symbols, plic.Header]:
@@ -175,7 +176,7 @@ class Codec:
         return self.read_symbols(file), file.header
 
     def read_symbols(self, file: plic.PlicFile) -> Symbols:
-        """Entropy-decode a file: exact anywhere, no network runs. FormatError when the payload is damaged."""
+        """Entropy-decode a file. Exact anywhere: no network runs. FormatError when the payload is damaged."""
         header = file.header
         if header.model_id != self.model_id:
             raise FormatError(
@@ -197,11 +198,11 @@ class Codec:
         return Symbols(z, np.concatenate(y), np.concatenate(details))
 
     def analyse(self, rgb: NDArray[np.uint8], quality: int) -> Symbols:
-        """The symbols nearest to what uint8 [H, W, 3] is transformed to, at a quality in hundredths."""
+        """Transform uint8 [H, W, 3] and round to the nearest symbols; quality in hundredths."""
         return self.quantize(self.transform(rgb, quality), quality, nearest)
 
     def transform(self, rgb: NDArray[np.uint8], quality: int) -> Latents:
-        """What uint8 [H, W, 3] becomes before quantization, at a quality in hundredths."""
+        """Latents of uint8 [H, W, 3], before quantization; quality in hundredths."""
         networks = self.model.networks
         tensors = self.run(networks["analysis"], [self.pad(rgb)])
         features, fine = (tensors[name] for name in networks["analysis"].outputs)
@@ -212,12 +213,12 @@ class Codec:
         return self.bounded(self._hyper_gain(hyper, quality), y << self.fine_bits, details)
 
     def bounded(self, z: Int8, y: Int64, details: Int64) -> Latents:
-        """Latents within what the grids hold."""
+        """Latents clamped to their grids: 8 bits, of the wide channels 10."""
         bound = np.int64(128) << (8 + self.fine_bits)
         return Latents(z, np.clip(y, -bound, bound - 1), np.clip(details, -128 << 8, (128 << 8) - 1))
 
     def quantize(self, latents: Latents, quality: int, rounding: Rounding) -> Symbols:
-        """Symbols of latents at a quality in hundredths; those in rows that are not coded are 0."""
+        """Quantize latents; symbols in rows that are skipped are 0. quality in hundredths."""
         z, skip = latents.z, self.model.skip
         context, mean, step = self.hyper_synthesis(z, quality)
         all_rows = self.rows(z, quality)
@@ -246,13 +247,13 @@ class Codec:
         return self.crop(pixels, header)
 
     def pad(self, rgb: NDArray[np.uint8]) -> Int8:
-        """Pixels [H, W, 3] less 128, int8, the last row and column repeated until both sides are multiples of 64."""
+        """Pixels [H, W, 3] less 128, int8; the last row and column are repeated up to multiples of 64."""
         height, width = rgb.shape[:2]
         padded = np.pad(rgb, ((0, -height % STRIDE), (0, -width % STRIDE), (0, 0)), mode="edge")
         return np.bitwise_xor(padded, np.uint8(128), out=padded).view(np.int8)
 
     def crop(self, values: Int8, header: plic.Header) -> NDArray[np.uint8]:
-        """The synthesis' output plus 128, without what `pad` added, filtered, and grey where the picture is."""
+        """Output of the synthesis to pixels: add 128, remove the padding, post-filter, and convert to grey if it is."""
         rgb = self._show(values[: header.height, : header.width], header.quality_hundredths)
         if not header.grey:
             return rgb
@@ -260,7 +261,7 @@ class Codec:
         return ((wide[:, :, 0] + 2 * wide[:, :, 1] + wide[:, :, 2] + 2) >> 2).astype(np.uint8)
 
     def filters(self, quality: int) -> NDArray[np.int32] | None:
-        """The post-filter's [384, 12] at a quality in hundredths, in 2**-8; None when the model has none."""
+        """The post-filter's weights [384, 12] in 2**-8, at a quality in hundredths; None when the model has none."""
         knots = self.model.post_filter
         return None if knots is None else interpolate(knots, quality, nearest=True).astype(np.int32)
 
@@ -270,7 +271,7 @@ class Codec:
         return rgb if filters is None else post_filter(rgb, filters)
 
     def rows(self, z: Int8, quality: int) -> Int64:
-        """Rows of y and d that z implies, int64 [4h, 4w, 288] in 2**-16 rows, from z int8 [h, w, 64]."""
+        """Rows of y and d that z predicts, int64 [4h, 4w, 288] in 2**-16 of a row, from z int8 [h, w, 64]."""
         model = self.model
         acc = _multiply(z, model.row_weight) * model.row_scale + model.row_bias
         return depth_to_space(acc, 4) + interpolate(model.row_knots, quality)
@@ -291,7 +292,7 @@ class Codec:
         return np.array([z[cell] - self._prediction(z, *cell) for cell in cells], np.int32).reshape(z.shape)
 
     def _undo_prediction(self, differences: NDArray[np.int32]) -> Int8:
-        """z of its `differences`; ValueError when it is no int8."""
+        """z from its `differences`. ValueError when it does not fit int8."""
         z = np.zeros(differences.shape, np.int8)
         for y, x in np.ndindex(z.shape[:2]):
             cell = differences[y, x] + self._prediction(z, y, x)
@@ -301,7 +302,7 @@ class Codec:
         return z
 
     def _prediction(self, z: Int8, y: int, x: int) -> NDArray[np.int32]:
-        """Of z [y, x], int32 [64]."""
+        """Prediction of z[y, x], int32 [64]."""
         weights = self.model.hyper_prediction.astype(np.int32)
         return np.asarray(((weights * hyper_neighbours(z, y, x)).sum(1) + 32) >> 6)
 
@@ -344,7 +345,7 @@ class Codec:
         return np.clip(rounding_shift(product, np.clip(shift, 1, 40)), -128, 127).astype(np.int8)
 
     def hyper_synthesis(self, z: Int8, quality: int) -> tuple[Int8, Int64, Int64]:
-        """(context features, mean0, step), [4h, 4w, 96], of z [h, w, 64]; the last two in units of each grid."""
+        """(context features, mean0, step), each [4h, 4w, 96], of z [h, w, 64]; the last two in units of each grid."""
         network = self.model.networks["hyper_synthesis"]
         tensors = self.run(network, [z])
         context, mean, log2_step = (tensors[name] for name in network.outputs)
@@ -382,7 +383,7 @@ def _read(stream: SymbolReader | rans.SymbolReader, rows: NDArray[np.uint8]) -> 
 
 
 def hyper_neighbours(z: Int8, y: int, x: int) -> Int8:
-    """Of cell (y, x) of z [h, w, 64] the cells to the left, above, and above left, int8 [64, 3].
+    """The cells of z [h, w, 64] to the left of (y, x), above it, and above left, int8 [64, 3].
 
     In the first row all three are the one to the left, in the first column the one above, in the first cell 0.
     """
@@ -396,7 +397,7 @@ def hyper_neighbours(z: Int8, y: int, x: int) -> Int8:
 
 
 def anchor_mask(height: int, width: int, channels: int) -> NDArray[np.bool_]:
-    """Checkerboard [h, w, C] of the latents whose means come first.
+    """Checkerboard [h, w, C] of the anchors: the latents whose means come first.
 
     The second half of the channels has the other colour.
     """

@@ -1,14 +1,14 @@
 """Encoder effort: symbols that cost less in rate and distortion together, for the same decoder.
 
     0       the nearest symbols
-    1 .. 9  gradient descent on y and d through the decoder, ever longer (`refine`, which needs torch)
+    1 .. 9  optimise y and d by gradient descent against the training loss, 2 to 200 iterations (`refine`, needs torch)
 
-With weights tuned for PSNR every level also tries rate-aware rounding (RDO quantization): toward zero, where the bits
-saved outweigh the error added. Levels 1 and 2 can do with that alone, where torch is missing.
+With weights tuned for PSNR, every level also tries rate-aware rounding (RDO quantization): toward zero, where the bits
+saved outweigh the error added. Levels 1 and 2 do only that when torch is missing.
 
-What is minimized is the Lagrangian that training minimizes, with the bits of the model's own tables and the error of
-the picture that the decoder will show: squared error (`SQUARED_ERROR_WEIGHT`), or for the eye what `models.perceptual`
-says. No level returns symbols that cost more than those of level 0.
+The loss is the Lagrangian of training, with two exact parts: the bits by the model's own tables, and the error of the
+decoded picture. The error is squared (`SQUARED_ERROR_WEIGHT`), or for the eye that of `models.perceptual`. No level
+returns symbols that cost more than those of level 0.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from .codec import LATENT, Codec, Rounding, Symbols, nearest
 from .format import Header
 
 Progress = Callable[[float], None]
-"""Is told the part of the work that is done, 0 to 1."""
+"""Called with the fraction of the work that is done, 0 to 1."""
 
 _ITERATIONS = {1: 2, 2: 3, 3: 5, 4: 8, 5: 13, 6: 22, 7: 40, 8: 100, 9: 200}
 
-# Of the energies below; several errors of one cell add up to more than the sum of their energies.
+# Factors on `error_energies`: several errors of one cell add up to more than the sum of their energies.
 _ERROR_WEIGHTS = {1: (8.0,), 2: (5.0, 8.0, 12.0)}
 
 SQUARED_ERROR_WEIGHT = 1.25
-"""How much more squared error weighs here than in training, where it weighed less than better qualities charge for it.
+"""Factor on squared error here, relative to training: so that effort trades bits for error as qualities do.
 
-From 3 qualities below to 3 above, 12 photographs of the training set take 1.53 (quality 5) to 0.99 (95), on average
-1.24 times the bits that training would have given for the error. Perceptual error weighs as in training: more of it did
-not help.
+Measured on 12 photographs of the training set, from 3 qualities below to 3 above: the bits spent are 1.53 (quality 5)
+to 0.99 (95), on average 1.24 times those that training's weight would spend. Perceptual error weighs as in training:
+more of it did not help.
 """
 
 REACH = 1024
-"""No encoder of ours gives a greater symbol: the grids hold 8 bits, those of the wide channels 10."""
+"""The largest magnitude of a symbol that the encoder makes: grids hold 8 bits, those of the wide channels 10."""
 
 
 def rate_weight(quality: int) -> float:
-    """What training lets the mean squared error of 8-bit RGB weigh against bits per pixel, by hundredths of quality."""
+    """Training's Lagrange multiplier: weight of 8-bit RGB mean squared error against bpp. quality in hundredths."""
     # `models.network.rate_weight`, without torch.
     return float(0.0002 * 1000.0 ** (quality / 10000))
 
 
 def table_bits(model: IntegerModel, symbols: NDArray[np.integer[Any]], rows: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Bits of symbols by the frequencies of their table rows; arrays of equal shape. Rows not coded take none."""
+    """Bits of each symbol by the frequencies of its row; arrays of equal shape. Skipped rows cost 0."""
     row, value = rows.astype(np.int64), symbols.astype(np.int64)
     radius = model.table_radius.astype(np.int64)
     start = np.cumsum(2 * radius + 2) - (2 * radius + 2)
@@ -67,7 +67,7 @@ def table_bits(model: IntegerModel, symbols: NDArray[np.integer[Any]], rows: NDA
 
 
 class Lagrangian:
-    """What symbols cost that encode one picture at one quality: bits, and distortion in bits.
+    """Cost of symbols for one picture at one quality: bits, plus distortion in units of bits.
 
     rgb: uint8 [H, W, 3]. quality: in hundredths.
     """
@@ -76,13 +76,13 @@ class Lagrangian:
         self.codec, self.rgb, self.quality = codec, rgb, quality
         self.header = Header(rgb.shape[1], rgb.shape[0], False, quality, codec.model_id)
         self.visual = codec.model.notes.get("tune") == "visual"
-        # Bits that a unit of squared error of one sample is worth.
+        # Bits per unit of squared error of one sample.
         self.error_bits = SQUARED_ERROR_WEIGHT * rate_weight(quality) / 3
         values, rows = np.meshgrid(np.arange(-REACH, REACH + 1), np.arange(len(codec.model.table_radius)))
         self._bits = table_bits(codec.model, values, rows.astype(np.uint8)).astype(np.float32)
 
     def bits(self, symbols: NDArray[np.integer[Any]], rows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Bits of symbols, of magnitude `REACH` at most, by their table rows; arrays of equal shape."""
+        """Bits of symbols, of magnitude `REACH` at most, by their rows; arrays of equal shape."""
         return np.asarray(self._bits[rows, symbols + REACH])
 
     def __call__(self, symbols: Symbols) -> float:
@@ -100,11 +100,11 @@ class Lagrangian:
 
 @lru_cache(maxsize=4)
 def error_energies(codec: Codec) -> NDArray[np.float64]:
-    """Squared error of the picture, summed over its samples, for a unit of error in each channel of y and d: [288].
+    """Squared error of the picture, summed over its samples, per unit of error in each channel of y and d: [288].
 
-    By impulses: what one latent in each channel adds to a picture of zeros.
+    Measured by impulses: one latent in each channel, against a picture of zeros.
     """
-    spacing, amplitude = 5, 32  # cells, beyond which next to nothing of an impulse is seen; units of the coarse grid
+    spacing, amplitude = 5, 32  # cells between impulses, beyond which they hardly reach; units of the coarse grid
     latents, network = codec.latents, codec.model.networks["synthesis"]
     planes, details = (spec.channels for spec in network.inputs.values())
     channel = np.arange(latents + details)
@@ -127,7 +127,7 @@ def error_energies(codec: Codec) -> NDArray[np.float64]:
 def rate_aware(lagrangian: Lagrangian, weight: float) -> Rounding:
     """Rounds to the nearest symbol or the next one toward zero, whichever costs less.
 
-    weight: of the error, by `error_energies`. Sullivan and Wiegand, "Rate-distortion optimization for video
+    weight: factor on `error_energies`. Sullivan and Wiegand, "Rate-distortion optimization for video
     compression", IEEE Signal Processing Magazine, 1998; here per symbol, by the row that will code it.
     """
     energies = weight * lagrangian.error_bits * error_energies(lagrangian.codec)
@@ -145,9 +145,9 @@ def rate_aware(lagrangian: Lagrangian, weight: float) -> Rounding:
 def search(
     codec: Codec, rgb: NDArray[np.uint8], quality: int, effort: int, progress: Progress | None = None
 ) -> Symbols:
-    """The symbols that encode uint8 [H, W, 3] at a quality in hundredths, found with effort 1 to 9.
+    """Symbols of uint8 [H, W, 3] at a quality in hundredths, found with effort 1 to 9.
 
-    ImportError when torch is missing, but for efforts 1 and 2 with weights tuned for PSNR, which then only round.
+    ImportError when torch is missing. Efforts 1 and 2 with weights tuned for PSNR then only round.
     """
     lagrangian, latents = Lagrangian(codec, rgb, quality), codec.transform(rgb, quality)
     roundings: list[Rounding] = [nearest]

@@ -1,7 +1,7 @@
-"""The codec with its arithmetic in the native core: the reference's files and pixels, sooner.
+"""The codec with its arithmetic in the native core: the same files and pixels as the reference, faster.
 
-The networks run in any executor; what lies between them, and the entropy coder with its rows, is compiled. `Codec` says
-what is computed, and does what is rare: rounding with effort, and the bits of symbols.
+The networks run in any executor. The steps between them and the entropy coder are compiled. `Codec` defines what is
+computed, and does the rest: rounding with effort, and the bits of symbols.
 """
 
 from __future__ import annotations

@@ -17,11 +17,11 @@ All integers are little-endian; a *varint* is unsigned LEB128 in its shortest fo
 A band's payload is one stream of the entropy coder: z of the whole picture, in the first band; y; details. The file
 ends with the check. A latent row is 16 pixels high and the picture is padded to a multiple of 64 pixels, so there
 are ceil(ceil(height / 64) * 4 / 64) bands: one up to a height of 1024 pixels.
-A photograph of one band has about 27 bytes that are not payload, and 7 of the payload carry nothing.
+In a photograph of one band, about 27 bytes are not payload, and 7 bytes of the payload carry no information.
 
-What a file can claim: each section takes at least a byte, so the number of bands is bounded by the file's
-size. The number of pixels is not: all symbols of a flat picture may lie in rows that are skipped, at no cost.
-Therefore the reader has a limit on pixels, `max_pixels`, which it checks before it looks at any section.
+Limits: each section takes at least a byte, so the file's size bounds the number of bands. It does not bound the
+number of pixels: all symbols of a flat picture may lie in rows that are skipped, at no cost. So the reader has a limit
+on pixels, `max_pixels`, and checks it before any section.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ _MAX_QUALITY = 10000
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a decoder must know before the first symbol.
+    """The header: all that a decoder must know before the first symbol.
 
     width, height: pixels, 1 .. 65535 each.
     grey: one component (luma) instead of three (RGB).
@@ -150,7 +150,7 @@ def _check(data: bytes) -> bytes:
 
 
 class _Cursor:
-    """Reads `data` from front to back and never beyond its end, before which the check stands."""
+    """Reads `data` from front to back, never into the check at its end."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -199,7 +199,7 @@ def _read_header(cursor: _Cursor) -> tuple[Header, int]:
         raise FormatError(f"file version {version} is newer than this decoder ({VERSION})")
     if version < VERSION:
         raise FormatError(f"there is no file version {version}")
-    # The check comes first: what a damaged file says about itself would only mislead.
+    # The check comes first: other errors of a damaged file would mislead.
     if _check(data[: cursor.end]) != data[cursor.end :]:
         raise FormatError("the file is damaged or incomplete (checksum mismatch)")
     flags = cursor.take(1, "header")[0]

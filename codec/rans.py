@@ -1,7 +1,7 @@
 """The entropy coder, slowly: a readable twin of the native core, bit for bit the same streams.
 
 `native/src/rans.h` opens with the normative description of the bitstream. This module follows it word by word and
-is what the native core is compared with; nothing else should use it: it is a few hundred times slower.
+is what the native core is compared with. Nothing else should use it: it is a few hundred times slower.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SymbolCoder:
             raise ValueError("there are not as many symbols as rows")
         coded = int(np.count_nonzero(rows >= self.skip))
         count = 1 if coded < self.many else MANY_STATES
-        # What the decoder will do, in its order: on state k, the slots [cum, cum + freq) are taken.
+        # The decoder's steps, in its order: on state k, it takes the slots [cum, cum + freq).
         steps: list[tuple[int, int, int]] = []
         k = 0
         for v, row in zip(symbols.tolist(), rows.tolist(), strict=True):

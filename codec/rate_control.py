@@ -1,7 +1,7 @@
 """Rate control: the quality whose file has a wanted size.
 
-A file grows with its quality, by about the same factor each time, though not quite steadily. So the search
-interpolates the logarithm of the size between the qualities known to be too low and too high.
+Size grows with quality, by about the same factor per step, but not always. So the search interpolates the logarithm
+of the size between a quality known to be too low and one known to be too high.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from collections.abc import Callable, Sequence
 from .errors import PlicError
 
 TOLERANCE = 0.01
-"""What a file may be off its wanted size."""
+"""Largest deviation from the wanted size, as a fraction of it."""
 
-_GROWTH = 3e-4  # of the logarithm of the size for a hundredth of quality, until two sizes are known
+_GROWTH = 3e-4  # growth of the logarithm of the size per hundredth of quality, assumed until two sizes are known
 
 Encode = Callable[[float, int], bytes]
 """(quality, effort) -> file"""
 
 
 def for_size(encoders: Sequence[tuple[float, Encode]], size: float) -> Encode:
-    """Of encoders, each the best from a quality on, from low to high: the last whose file of that quality, at effort 0,
-    takes no more than `size` bytes; else the first.
+    """Choose the highest-quality encoder whose lowest-quality file, at effort 0, fits `size` bytes; else the first.
 
-    It may be asked for qualities beyond its part. So sizes between those of two encoders can be met as well.
+    encoders: (lowest quality that the encoder is best at, encoder), from low to high. An encoder also takes qualities
+    beyond its own, so sizes between those of two encoders can be met.
     """
     return next((encode for quality, encode in encoders[:0:-1] if len(encode(quality, 0)) <= size), encoders[0][1])
 
 
 def encode_to_bpp(encode: Encode, effort: int, pixels: int, bpp: float) -> bytes:
-    """The file of a picture of so many pixels that has `bpp` bits per pixel within 1 %.
+    """The file of a picture of `pixels` pixels with `bpp` bits per pixel, within 1 %.
 
     PlicError when no quality gives it.
     """
@@ -45,7 +45,7 @@ def encode_to_bpp(encode: Encode, effort: int, pixels: int, bpp: float) -> bytes
 
 
 def encode_to_bytes(encode: Encode, effort: int, most: int) -> bytes:
-    """The largest file found of at most so many bytes: if there is one, of no more than 1 % less.
+    """The largest file found of at most so many bytes; within 1 % of it where one exists.
 
     PlicError when quality 0 takes more.
     """
@@ -56,20 +56,20 @@ def encode_to_bytes(encode: Encode, effort: int, most: int) -> bytes:
 
 
 def _search(encode: Encode, effort: int, least: int, most: int) -> tuple[float, bytes]:
-    """Quality and file of `least` to `most` bytes; else the largest file found of fewer; else that of quality 0."""
+    """Quality and file of `least` to `most` bytes; else the largest smaller file found; else that of quality 0."""
     plain = _search_from(50.0, lambda q: encode(q, 0), least, most)
     if effort == 0:
         return plain
-    # Where effort 0 ends is not far, and it is quick.
+    # Effort 0 is quick, and its quality is close.
     found = _search_from(plain[0], lambda q: encode(q, effort), least, most)
-    # A choice between roundings that tips makes sizes jump, on small pictures over the wanted ones.
+    # On small pictures a changed choice between roundings makes sizes jump, maybe past the wanted range.
     jumped = not least <= len(found[1]) <= most and least <= len(plain[1]) <= most
     return plain if jumped else found
 
 
 def _search_from(start: float, encode: Callable[[float], bytes], least: int, most: int) -> tuple[float, bytes]:
     wanted = math.log(max(1, least + most) / 2)
-    # Qualities in hundredths, as files count them, the logarithms of the sizes, and the files.
+    # (quality in hundredths, logarithm of the size, file)
     low: tuple[int, float, bytes] | None = None
     high: tuple[int, float, bytes] | None = None
     quality = round(100 * start)
@@ -90,11 +90,11 @@ def _search_from(start: float, encode: Callable[[float], bytes], least: int, mos
             tried = low or tried
             break
         if low and high:
-            # Interpolation alone may creep, and does so from one side.
+            # Interpolation alone can converge slowly, always from one side: then bisect.
             part = 0.5 if streak > 2 else (wanted - low[1]) / (high[1] - low[1])
             quality = round(low[0] + part * (high[0] - low[0]))
         else:
-            # Somewhat beyond, so that both sides are known soon.
+            # Overshoot by a fifth, so that both sides are known soon.
             quality += round(1.2 * (wanted - tried[1]) / _GROWTH)
         quality = min(max(quality, bottom), top)
     return tried[0] / 100, tried[2]

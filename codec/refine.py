@@ -1,8 +1,9 @@
 """Gradient descent on the latents of one picture, through the decoder, for `effort`.
 
-The decoder is the integer model itself: its networks with their own integers as float tensors, rounding and clamping
-as they do, and gradients that pass straight through the rounding. Quantization, which has no gradient, is a soft
-rounding of the latent plus noise; both harden as the descent goes on. The noise charges for what no integer can hold.
+The decoder is the integer model itself. Its networks run on float tensors that hold the same integers, with the same
+rounding and clamping; gradients pass straight through the rounding. Quantization has no gradient, so a soft rounding of
+the latent plus noise stands in for it. Rounding hardens and noise falls as the descent goes on. The noise makes latents
+pay for precision that integers cannot hold.
 
 Campos et al., "Content adaptive optimization for neural image compression", CVPR Workshops 2019; Agustsson and Theis,
 "Universally quantized neural compression", NeurIPS 2020 (soft rounding); Yang, Bamler and Mandt, "Improving inference
@@ -29,15 +30,15 @@ from ..quantization.network import Int8, IntegerNetwork, Layer
 from .codec import Latents, anchor_mask
 from .effort import REACH, Lagrangian, Progress
 
-# Of the descent, in symbols, at qualities 0 and 100: at high ones symbols are great, and a few more cost little. The
-# square is shared among the iterations, a third is the most.
+# Learning rates in symbols, at qualities 0 and 100: at high qualities symbols are large, and moving them costs little.
+# The sum of squares is shared among the iterations; a third is the most.
 RATES = (0.064, 0.224)
 MOMENTUM, SECOND_MOMENTUM = 0.9, 0.95
-# Fewer iterations than these cannot average noise as wide as a symbol: they get less of it, and take smaller steps.
+# Fewer iterations than this cannot average noise as wide as a symbol: they get less noise and smaller steps.
 PATIENCE = 60
 
 Quantize = Callable[[Tensor, Tensor], Tensor]
-"""(latents less their means, noise from -1/2 to 1/2), of equal shape -> symbols that need not be whole"""
+"""(latents less their means, noise from -1/2 to 1/2), of equal shape -> symbols, not always integers"""
 
 
 class FloatNetwork:
@@ -52,7 +53,7 @@ class FloatNetwork:
 
     @staticmethod
     def _scaled(layer: Layer) -> tuple[Tensor, Tensor]:
-        """Weight and bias whose sums need no shift: powers of two are exact."""
+        """Weight and bias scaled by 2**-shift: exact in float32."""
         assert layer.weight is not None
         assert layer.bias is not None
         assert layer.shift is not None
@@ -98,16 +99,16 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def visual_error(lagrangian: Lagrangian, decoded: NDArray[np.uint8]) -> float:
-    """What the errors of a decoded picture are worth to the eye, in bits."""
+    """Perceptual error of a decoded picture, in bits."""
     with torch.no_grad():
         bits = picture_bits(_tensor(lagrangian.rgb), _tensor(decoded), torch.tensor([lagrangian.quality / 100]))
     return float(bits)
 
 
 class Decoder:
-    """The Lagrangian of one picture as a function of latents that has gradients.
+    """The Lagrangian of one picture as a differentiable function of its latents.
 
-    z is fixed, and with it are the steps, the means of the anchors and the rows of y. Latents are float32
+    z is fixed, and so are the steps, the means of the anchors and the rows of y. Latents are float32
     [1, C, h, w], in units of their steps.
     """
 
@@ -131,7 +132,7 @@ class Decoder:
         self.quality = torch.tensor([quality / 100])
 
     def loss(self, parts: Sequence[Tensor], noise: Sequence[Tensor], quantize: Quantize) -> Tensor:
-        """Bits of (y, d) plus the error in bits; noise has their shapes. Exact where `quantize` gives whole symbols."""
+        """Bits of (y, d) plus the error in bits; noise has their shapes. Exact where `quantize` gives integers."""
         y, details = parts
         coded = self._coded(self.rows)
         anchors = self.mean + self.step * coded * quantize(y - self.mean / self.step, noise[0])
@@ -147,7 +148,7 @@ class Decoder:
         planes = clamp_ste(y_hat / self.unit, -128, 127)
         coarse = round_ste(planes[:, self.wide])
         planes = planes.index_copy(1, self.wide, coarse)
-        # The fine planes carry what the rounding leaves; gradients take the way of the coarse ones.
+        # The fine planes carry the rounding error of the coarse ones; gradients pass through the coarse ones.
         fine = (y_hat[:, self.wide] - 4 * coarse).detach().clamp(-128, 127)
         d_hat = clamp_ste(self.detail_step * detail_symbols, -128, 127)
         (pixels,) = self.synthesis(torch.cat([planes, fine], 1), d_hat)
@@ -165,7 +166,7 @@ class Decoder:
         return _tensor(rows >= self.codec.model.skip)
 
     def _rate(self, symbols: Tensor, rows: NDArray[np.uint8]) -> Tensor:
-        """Bits, linear between whole symbols."""
+        """Bits, interpolated linearly between integer symbols."""
         below = np.clip(np.floor(_array(symbols)), -REACH, REACH - 1).astype(np.int32)
         bits = self.lagrangian.bits(below, rows)
         slope = self.lagrangian.bits(below + 1, rows) - bits
@@ -179,11 +180,11 @@ class Decoder:
 
 
 def refine(lagrangian: Lagrangian, latents: Latents, iterations: int, progress: Progress | None) -> Latents:
-    """Latents whose nearest symbols cost less, by so many iterations of gradient descent.
+    """Latents whose nearest symbols cost less, after so many iterations of gradient descent.
 
-    z stays: descending it as well (steps, means and rows with it) gained another 0.05 % and took a third more time.
+    z is kept: optimising it too (and with it steps, means and rows) gained another 0.05 % and took a third more time.
 
-    The descent is Adam with one second moment for each channel: latents that hardly matter hardly move.
+    The optimiser is Adam with one second moment per channel, so latents with small gradients move little.
     """
     decoder = Decoder(lagrangian, latents)
     y = _tensor(latents.y) / 256 / decoder.step
@@ -213,7 +214,7 @@ def refine(lagrangian: Lagrangian, latents: Latents, iterations: int, progress: 
 
 
 def softly(amplitude: float, sharpness: float) -> Quantize:
-    """A rounding with gradients: of the latent plus noise of that amplitude, the steps smoothed to tanh."""
+    """Soft rounding of the latent plus noise of that amplitude: a staircase smoothed by tanh, with gradients."""
 
     def quantize(x: Tensor, noise: Tensor) -> Tensor:
         moved = x + amplitude * noise
