@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-# Here lie the folders that an installation makes subpackages of pocketlic: only the installed one has them.
+# This folder hides the installed package, which alone has all subpackages: take it off the path.
 here = Path(__file__).resolve().parent
 sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != here]
 

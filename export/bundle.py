@@ -5,9 +5,9 @@
     manifest.json                         what the files are: target, hashes, shapes, scales, cost, versions
     proof.plic                            the photograph that proved the bundle, if one did
 
-A target may add files, such as networks compiled for one chip. Without `tile`, the networks' shapes are a
-default that the runtime resizes; with `tile`, they are fixed, and pictures run tile by tile. `open_bundle`
-checks every file against the manifest, and the manifest's model id against the model.
+A target may add files, such as networks compiled for one chip. Without `tile`, the networks have a default shape that
+the runtime resizes. With `tile`, shapes are fixed and pictures run tile by tile. `open_bundle` checks every file
+against the manifest, and the manifest's model id against the model.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TOOLS = ("pocketlic", "numpy", "safetensors")
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle as opened: `files` has the content of each network's file by the network's name."""
+    """An opened bundle. files: network name -> content of its file."""
 
     folder: Path
     model: IntegerModel
@@ -64,7 +64,7 @@ class Bundle:
 
 
 def macs_per_pixel(model: IntegerModel) -> dict[str, float]:
-    """Multiply-accumulates per pixel: of each network and projection, and the sums `encode`, `decode`."""
+    """Multiply-accumulates per pixel of each network and projection, and the sums `encode` and `decode`."""
     complexity = count(model)
     result = {name: 1000 * float(part["kmac_per_pixel"]) for name, part in complexity.components.items()}
     totals = {"encode": complexity.encode_kmac_per_pixel, "decode": complexity.decode_kmac_per_pixel}
@@ -72,11 +72,11 @@ def macs_per_pixel(model: IntegerModel) -> dict[str, float]:
 
 
 def write_bundle(model: IntegerModel, out: Path, tile: int | None = None, target: TargetName = "tflite-int8") -> Bundle:
-    """Write the bundle folder `out`; an older bundle there is replaced. Parents are made.
+    """Write the bundle folder `out` with its parents, and replace an older bundle there.
 
-    tile: None, or the side in pixels of the fixed-shape tiles; a target whose shapes are always fixed has a
-    default. Raises ExportError when the target cannot be built here, when the tile does not fit, when `out`
-    cannot be written, or when it exists and holds anything but a bundle; then nothing has changed.
+    tile: None, or the side in pixels of fixed-shape tiles; targets with fixed shapes have a default. Raises
+    ExportError, and changes nothing, when the target cannot be built here, the tile does not fit, `out` cannot be
+    written, or `out` holds anything but a bundle.
     """
     kind = TARGETS[target]
     require(target, kind.to_build)
@@ -84,7 +84,7 @@ def write_bundle(model: IntegerModel, out: Path, tile: int | None = None, target
         tile = DEFAULT_TILE
     if tile is not None:
         check_tile(model, tile)
-    out = out.absolute()  # not resolved: a link to a folder is no bundle of ours
+    out = out.absolute()  # not resolved: a link to a folder is not a bundle
     _require_replaceable(out)
     content = kind.build(model, tile) | {MODEL: model.to_bytes()}
     manifest = _manifest(model, content, tile, target, kind)

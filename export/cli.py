@@ -28,23 +28,23 @@ AnyTarget = Literal[TargetName, "tflite-float"]
 
 def export(
     target: Annotated[
-        Literal[TargetName, "tflite-float"], typer.Option(help="what to export, see --list")
+        Literal[TargetName, "tflite-float"], typer.Option(help="what to export: see --list")
     ] = "tflite-int8",
     profile: Annotated[
-        Profile, typer.Option(help="cpu: exact on CPUs; strict: on integer NPUs too, at some cost")
+        Profile, typer.Option(help="cpu: exact on CPUs; strict: on integer NPUs too, at a higher rate")
     ] = "cpu",
     tile: Annotated[
-        int | None, typer.Option(help="fixed-shape networks for tiles of N x N pixels", metavar="N")
+        int | None, typer.Option(help="make fixed-shape networks, for tiles of N x N pixels", metavar="N")
     ] = None,
     tune: Annotated[
-        Tune | None, typer.Option(help="what the weights are trained for; default: visual, with profile strict psnr")
+        Tune | None, typer.Option(help="what the weights are trained for; default: visual, or psnr with profile strict")
     ] = None,
     image: Annotated[Path | None, typer.Option(help="photograph for the proof; default: a sample")] = None,
     quality: Annotated[
-        float, typer.Option(help="of the proof, 0 to 100; the weights for it are exported", min=0.0, max=100.0)
+        float, typer.Option(help="quality of the proof, 0 to 100; its model is exported", min=0.0, max=100.0)
     ] = DEFAULT_QUALITY,
     out: Annotated[
-        Path | None, typer.Option(help="folder; an old bundle there is replaced; default: build/bundle")
+        Path | None, typer.Option(help="output folder; replaces an old bundle there; default: build/bundle")
     ] = None,
     list_targets: Annotated[bool, typer.Option("--list", help="show the targets and stop")] = False,
     operators: Annotated[

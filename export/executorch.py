@@ -31,8 +31,8 @@ DELEGATE = "XnnpackBackend"
 class ExecuTorchExecutor:
     """Callable on (network, inputs int8 [H, W, C]) that returns the outputs by name, int8 [H, W, C].
 
-    files: network name -> program, of the fixed shapes it was made for. Threads that share an executor take
-    turns; `threads` is what ExecuTorch uses inside, a setting of the whole process that the latest executor makes.
+    files: network name -> program with fixed shapes. Threads that share an executor take turns. threads: ExecuTorch's
+    own; a setting of the whole process, the latest executor's counts.
 
     Raises ExportError for a network that `files` lacks, for inputs that do not fit it, and when `backend` is
     xnnpack but a program leaves anything to other kernels.
@@ -41,7 +41,7 @@ class ExecuTorchExecutor:
     def __init__(self, files: Mapping[str, bytes], backend: Backend, threads: int = 1) -> None:
         self.files = dict(files)
         self.backend = backend
-        self._programs: dict[str, Program] = {}  # a method is valid only while its program is held
+        self._programs: dict[str, Program] = {}  # a method is valid only while its program is alive
         self._turn = Lock()
         if portable_lib._threadpool_get_thread_count() != threads:
             portable_lib._unsafe_reset_threadpool(threads)  # safe while nothing runs, as at start
@@ -60,7 +60,7 @@ class ExecuTorchExecutor:
             return {name: y.numpy()[0].copy() for name, y in zip(network.outputs, results, strict=True)}
 
     def operator_times(self, network: IntegerNetwork, inputs: Sequence[Int8], runs: int) -> list[tuple[str, float]]:
-        """Median ms of each operator, in the order they run, as ExecuTorch's own profiler (ETDump) tells.
+        """Median ms of each operator, in the order they run, by ExecuTorch's own profiler (ETDump).
 
         Operators inside a delegate are listed, not the call of the delegate.
         """
@@ -109,6 +109,6 @@ def read_plan(data: bytes, name: str) -> Any:
     """The execution plan of a program's one method. Raises ExportError when the bytes are no program."""
     try:
         (plan,) = deserialize_pte_binary(data).program.execution_plan
-    except Exception as error:  # the parser raises whatever the bytes lead it to
+    except Exception as error:  # the parser may raise anything on damaged bytes
         raise ExportError(f"{name}: not an ExecuTorch program: {type(error).__name__}") from error
     return plan

@@ -1,7 +1,7 @@
 """Runs networks on the host library of Qualcomm's Hexagon Tensor Processor, which emulates the unit bit by bit.
 
-Compiled networks run on phones only; this shows what the unit's kernels make of the same integers. Importing
-this needs the packages onnx, onnxruntime and onnxruntime_qnn.
+Compiled networks run on phones only. The host library shows the results of the unit's kernels for the same integers.
+Importing this needs the packages onnx, onnxruntime and onnxruntime_qnn.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class HtpExecutor:
     """Callable on (network, inputs int8 [H, W, C]) that returns the outputs by name, int8 [H, W, C].
 
     A network is compiled for each size it is given. Raises ExportError when the library refuses a network or
-    would leave any of it to the processor.
+    would run any of it on the CPU.
     """
 
     def __init__(self, model: IntegerModel) -> None:

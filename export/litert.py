@@ -26,9 +26,8 @@ _RESOLVERS: dict[Kernels, OpResolverType] = {
 class LiteRTExecutor:
     """Callable on (network, inputs int8 [H, W, C]) that returns the outputs by name, int8 [H, W, C].
 
-    files: network name -> flatbuffer. An interpreter is made when its network first runs and is kept; it is
-    resized when the inputs' size changes. Threads that share an executor take turns; `threads` is what LiteRT
-    uses inside.
+    files: network name -> flatbuffer. An interpreter is made when its network first runs, is kept, and is resized
+    when the inputs' size changes. Threads that share an executor take turns; `threads` is LiteRT's own number.
 
     Raises ExportError for a network that `files` lacks or that has other inputs, for inputs of a wrong shape,
     and when XNNPACK was asked for but not every convolution runs on it.
@@ -96,11 +95,11 @@ class LiteRTExecutor:
 def require_delegate(interpreter: Interpreter, name: str) -> None:
     """Raise ExportError unless a delegate has taken every convolution.
 
-    LiteRT leaves XNNPACK out without a word where it cannot find out what the processor is (unreadable files
-    under /sys/devices/system/cpu); times would then mean nothing.
+    LiteRT silently drops XNNPACK where it cannot identify the processor (unreadable files under
+    /sys/devices/system/cpu). Times would then mean nothing.
     """
     operators: list[dict[str, Any]] = interpreter._get_ops_details()
-    # The list has the original operators and, behind them, the delegate's; those read what they took over.
+    # The list has the original operators, then the delegate's, which name the operators they replaced.
     taken = {int(i) for o in operators if o["op_name"] == "DELEGATE" for i in o["inputs"]}
     weights = {int(o["inputs"][1]) for o in operators if o["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D")}
     if not weights <= taken:

@@ -1,8 +1,7 @@
-"""LiteRT networks compiled ahead of time for the units of phones, by the vendor's compiler plugin.
+"""LiteRT networks compiled ahead of time for phones' NPUs, by the vendor's compiler plugin.
 
-Beside each NETWORK.tflite, which runs on any processor, lies one NETWORK_CHIP.tflite per chip, whose single
-operator holds the compiled network. The plugins come with ai-edge-litert; what they load does not, see
-`targets`.
+NETWORK.tflite runs on any CPU. Beside it there is one NETWORK_CHIP.tflite per chip, whose single operator holds the
+compiled network. The plugins come with ai-edge-litert; the vendors' libraries that they load do not (`targets`).
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ CHIPS: dict[Vendor, tuple[str, tuple[str, ...]]] = {
     "mediatek": ("mediatek", ("MT6989", "MT6991", "MT6993")),
     "google_tensor": ("google_tensor", ("TENSOR_G3", "TENSOR_G4", "TENSOR_G5", "TENSOR_G6")),
 }
-"""Vendor -> LiteRT's name for it, and its names of the chips of recent phones."""
+"""Vendor -> LiteRT's name for it, and the names of recent phones' chips."""
 
 
 def compile_for(vendor: Vendor, model: IntegerModel, pixels: int) -> dict[str, bytes]:
     """Return the networks of a model for pictures of pixels x pixels, plain and for each chip, by file name.
 
-    Raises ExportError when the compiler fails or leaves an operator of any network to the processor.
+    Raises ExportError when the compiler fails or leaves any operator to the CPU.
     """
     from ai_edge_litert.aot import aot_compile  # type: ignore[import-untyped]
 
@@ -65,7 +64,7 @@ def _require_whole(name: str, chip: str, stats: Any) -> None:
 
 
 def _reason(error: str) -> str:
-    """The compiler's last complaint, from the log that LiteRT leaves and names in its message."""
+    """The compiler's last error, from the log file that LiteRT's message names."""
     for word in error.split():
         if word.endswith(".error") and Path(word).is_file():
             lines = [line.strip() for line in Path(word).read_text(errors="replace").splitlines()]
@@ -88,7 +87,7 @@ def _libraries(vendor: Vendor) -> Iterator[None]:
     before = os.environ.get("LD_LIBRARY_PATH")
     with tempfile.TemporaryDirectory() as stubs:
         if not (qnn / "libQnnLpai.so").exists():
-            # LiteRT's plugin is linked with it and never calls it when compiling for HTP.
+            # LiteRT's plugin is linked with this library but never calls it when compiling for HTP.
             command = ["cc", "-shared", "-o", f"{stubs}/libQnnLpai.so", "-x", "c", os.devnull]
             try:
                 subprocess.run(command, check=True, capture_output=True)

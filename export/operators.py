@@ -1,6 +1,6 @@
-"""What a bundle's network files consist of: operators, their cost, and the backend that runs each.
+"""The operators of a bundle's network files: their cost, and the backend that runs each.
 
-Everything is read from the files and from the runtime that loads them, nothing from the model.
+All of it is read from the files and the runtime that loads them, not from the model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .errors import ExportError
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator. output: name, where the file keeps names, and shape of what it writes.
+    """One operator. output: shape of its result, with its name where the file keeps names.
 
     macs: multiply-accumulates for the file's shapes. bytes: of all tensors it reads and writes.
     """
@@ -73,7 +73,7 @@ def _tflite(data: bytes, name: str) -> Iterator[Operator]:
 
 
 def _inside_delegates(listed: Sequence[dict[str, Any]]) -> set[int]:
-    """Indices of the operators that delegates have taken: all between a delegate's outputs and its inputs."""
+    """Indices of the operators that delegates run: all between a delegate's inputs and outputs."""
     writer = {int(o): i for i, op in enumerate(listed) if op["op_name"] != "DELEGATE" for o in op["outputs"]}
     inside: set[int] = set()
     for delegate in (op for op in listed if op["op_name"] == "DELEGATE"):
@@ -124,7 +124,7 @@ def _tensor(plan: Any, index: int) -> tuple[list[int], int] | None:
 
 def _kernel(plan: Any, call: Any) -> Operator:
     operator = plan.operators[call.op_index]
-    # The last two arguments are the same tensor: what the kernel writes, and what it returns.
+    # The last two arguments are the same tensor: written and returned.
     tensors = [t for t in (_tensor(plan, i) for i in call.args[:-1]) if t]
     shape = tensors[-1][0]
     macs = 0
@@ -136,7 +136,7 @@ def _kernel(plan: Any, call: Any) -> Operator:
 
 
 def _xnnpack(blob: bytes) -> Iterator[Operator]:
-    """The nodes of XNNPACK's own graph, which the program carries for its delegate."""
+    """The nodes of XNNPACK's graph, which the program holds for its delegate."""
     from executorch.backends.xnnpack.serialization import (  # type: ignore[import-untyped,unused-ignore]
         xnnpack_graph_serialize as serialize,
     )

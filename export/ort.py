@@ -18,7 +18,7 @@ from .errors import ExportError
 class OnnxRuntimeExecutor:
     """Callable on (network, inputs int8 [H, W, C]) that returns the outputs by name, int8 [H, W, C].
 
-    files: network name -> ONNX file. Everything runs on the CPU, on `threads` threads. Thread-safe.
+    files: network name -> ONNX file. Runs on the CPU, on `threads` threads. Thread-safe.
 
     Raises ExportError for a network that `files` lacks, and for inputs or a file that the runtime refuses.
     """

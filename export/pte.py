@@ -1,16 +1,16 @@
 """Integer network -> ExecuTorch's .pte: the same integers, through torch.export, for XNNPACK or portable kernels.
 
-Every layer becomes `dequantize -> float operation -> quantize`, the form in which ExecuTorch takes int8
-networks. No quantizer sees it: weights, biases and scales are the model's, all scales powers of two.
+Every layer becomes `dequantize -> float operation -> quantize`, ExecuTorch's form of int8 networks. No quantizer runs:
+weights, biases and scales are the model's, and all scales are powers of two.
 
-    xnnpack    the partitioner folds each such group into one int8 kernel. Tensors keep the layout [1, H, W, C],
-               so pointwise convolutions are matrix products over the last axis and only depthwise ones need
-               transposing; the whole network becomes one call of the delegate, or the export fails.
-    vulkan     the partitioner takes what it has int8 kernels for and leaves the rest to portable ones.
-    portable   runs as it stands, in float32. With powers of two as scales, every product and partial sum is an
-               integer times one power of two; below 2**24 of them float32 is exact in any order.
+    xnnpack    the partitioner folds each such group into one int8 kernel. Tensors keep the layout [1, H, W, C], so
+               pointwise convolutions are matrix products over the last axis, and only depthwise ones need transposing.
+               The whole network becomes one call of the delegate, or the export fails.
+    vulkan     the partitioner takes the layers that it has int8 kernels for; portable kernels run the rest.
+    portable   runs the groups as they are, in float32. Every product and partial sum is an integer times one power of
+               two; while the integer stays below 2**24, float32 is exact in any order.
 
-Shapes are fixed, since ExecuTorch plans memory before it runs: pictures run tile by tile.
+Shapes are fixed, because ExecuTorch plans memory ahead: pictures run tile by tile.
 
 Importing this needs the packages torch and executorch.
 """
@@ -119,7 +119,7 @@ def _dequantize(q: Tensor, spec: Spec) -> Tensor:
 
 
 class _Plain(nn.Module):
-    """The network on int8 [1, H, W, C]; what only moves pixels does so in int8."""
+    """The network on int8 [1, H, W, C]; layers that only move pixels stay in int8."""
 
     def __init__(self, network: IntegerNetwork) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class _Plain(nn.Module):
             "bias": np.ldexp(layer.bias.astype(np.float32), scale + source),
         }
         for part, array in arrays.items():
-            # Strides born in NumPy can look like channels-last to the lowering, which then writes wrong programs.
+            # Strides from NumPy can look like channels-last to the lowering, which then writes wrong programs.
             tensor = torch.from_numpy(array.copy()).clone(memory_format=torch.contiguous_format)
             self.register_buffer(f"{layer.name}_{part}", tensor)
 
@@ -167,7 +167,7 @@ class _Plain(nn.Module):
 
     @staticmethod
     def _activate(y: Tensor, layer: Layer) -> Tensor:
-        # With a zero point of -128, quantizing clamps at zero by itself.
+        # With a zero point of -128, quantizing itself clamps at zero.
         return _quantize(torch.relu(y) if layer.relu and layer.spec.zero_point == 0 else y, layer.spec)
 
     def _depthwise(self, q: Tensor, layer: Layer) -> Tensor:
@@ -198,7 +198,7 @@ class _Plain(nn.Module):
 
 
 class _Delegated(_Plain):
-    """The same with every operation between `dequantize` and `quantize`: what XNNPACK's partitioner looks for."""
+    """The same with every operation between `dequantize` and `quantize`, as XNNPACK's partitioner expects it."""
 
     def __init__(self, network: IntegerNetwork) -> None:
         super().__init__(network)
@@ -214,7 +214,7 @@ class _Delegated(_Plain):
         return _quantize(_dequantize(q, spec).reshape(shape), spec)
 
     def _move(self, q: Tensor, layer: Layer) -> Tensor:
-        """Upsampling is a sum with zeros, which XNNPACK spreads out; it does not join a tensor to itself."""
+        """Upsample by adding zeros that XNNPACK broadcasts; it cannot concatenate a tensor with itself."""
         if layer.kind != "upsample":
             return super()._move(q, layer)
         n, h, w, c = q.shape

@@ -16,7 +16,7 @@ from ..quantization.model import IntegerModel
 from ..quantization.network import IntegerNetwork, Layer, Profile, Spec
 
 OPSET = 13
-IR_VERSION = 8  # the oldest of this opset: old runtimes read it too
+IR_VERSION = 8  # the oldest with this opset, so that old runtimes read it
 
 
 def model_to_onnx(model: IntegerModel) -> dict[str, bytes]:
@@ -58,7 +58,7 @@ def _value(network: IntegerNetwork, name: str) -> Any:
 
 
 class _Writer:
-    """Collects nodes and constants; the int8 tensor called x in the network is x/nchw here, [1, C, H, W]."""
+    """Collects nodes and constants. The network's int8 tensor x is called x/nchw here, [1, C, H, W]."""
 
     def __init__(self, network: IntegerNetwork) -> None:
         self.specs = network.specs
@@ -83,7 +83,7 @@ class _Writer:
         ]
 
     def dequantize(self, name: str, reader: str) -> str:
-        # One for each reader: runtimes fold a group only when nothing else reads from inside it.
+        # One copy per reader: runtimes fold a group only when nothing else reads its inside.
         return self.node("DequantizeLinear", [f"{name}/nchw", *self.scale(self.specs[name])], f"{reader}<{name}")
 
     def layer(self, layer: Layer) -> None:

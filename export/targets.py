@@ -1,7 +1,7 @@
-"""The export targets: what each makes, what it needs, and what runs it here.
+"""The export targets: the files that each makes, the packages it needs, and the runtime that runs it here.
 
-A target's `build` turns an integer model into files; the file NETWORK + suffix is what `open` runs, with the
-contract of `IntegerNetwork.run`. Packages that only one target needs are imported when it is used.
+A target's `build` turns an integer model into files. Its `open` runs the files NETWORK + suffix, with the contract of
+`IntegerNetwork.run`. Packages that only one target needs are imported when it is used.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TargetName = Literal[
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 DEFAULT_TILE = 512
-"""Side in pixels of tiles where a runtime needs fixed shapes and none was asked for."""
+"""Default side of tiles in pixels, for runtimes with fixed shapes."""
 
 Files = dict[str, bytes]
 Build = Callable[[IntegerModel, int | None], Files]
@@ -45,7 +45,7 @@ Open = Callable[[IntegerModel, Mapping[str, bytes], Kernels, int], Executor]
 
 @dataclass(frozen=True)
 class Need:
-    """Something that has to be there: what it is called, how to get it, whether it is."""
+    """A requirement: its name, how to get it, and whether it is there."""
 
     name: str
     remedy: str
@@ -56,10 +56,10 @@ class Need:
 class Target:
     """One kind of bundle.
 
-    suffix: of the networks' files. fixed: whether shapes are, so that pictures run in tiles.
-    build: (model, tile in pixels) -> files by name. open: (model, file of each network, LiteRT's kernels,
-    threads) -> what runs them here. runtime: what that is, in words. to_build, to_run: what these need.
-    tools: distributions whose versions the manifest names.
+    meaning: one line for `export --list`. build: (model, tile in pixels) -> files by name. open: (model, file of each
+    network, LiteRT's kernels, threads) -> executor. runtime: what the executor runs on, in words. suffix: of the
+    networks' files. fixed: whether shapes are fixed, so that pictures run in tiles. to_build, to_run: requirements.
+    tools: distributions whose versions go into the manifest.
     """
 
     meaning: str
@@ -140,7 +140,7 @@ def _open_pte(backend: Literal["xnnpack", "portable"]) -> Open:
 
 @contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Keep back what executorch's parts log: each GPU library not found, each operator that a backend knows."""
+    """Silence the logs of executorch's parts: missing GPU libraries, lists of operators."""
     chatty = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
     levels = [logger.level for logger in chatty]
     for logger in chatty:

@@ -1,20 +1,20 @@
 """Integer network -> .tflite: the same integers, with scales that make all kernels compute the same bits.
 
-The flatbuffer is written field by field; no converter sees the network, so none can recalibrate it. What
-decides exactness are the weight scales, per output channel: in_scale * weight_scale / out_scale is the factor
-that a kernel applies to the accumulator, and has to be 2**-shift.
+The flatbuffer is written field by field, without a converter that could recalibrate it. Exactness depends on the
+weight scale of each output channel: a kernel multiplies the accumulator by in_scale * weight_scale / out_scale, which
+has to be 2**-shift.
 
     strict  exactly that power of two
     cpu     the float32 just below it: an odd accumulator is never a tie, and shrinking by 2**-24 makes the
             kernels that round once and those that round twice agree
 
-Some kernels take the accumulator through a float32, of 24 bits. An output of up to 255 steps over its zero
-point bounds the accumulator by 2**(shift + 8) where it does not saturate. With cpu, shrinking must not eat
-the distance of 1 to the next tie, so shifts end at 15; with strict the distance is 2 and nothing shrinks: 17.
-One more does break some kernel.
+Some kernels convert the accumulator to float32, which has 24 bits. An output is at most 255 steps above its zero
+point, so an accumulator that does not saturate is below 2**(shift + 8). With cpu, the shrinking must stay below the
+distance of 1 to the next tie, so shifts end at 15. With strict the distance is 2 and nothing shrinks: 17. One more
+breaks some kernel.
 
-A sum's kernels rescale both inputs; with equal scales that is exact. Nothing in a file depends on the height
-and width but the shapes of its tensors, so `Interpreter.resize_tensor_input` runs it at any size.
+An addition's kernels rescale both inputs; with equal scales that is exact. Only tensor shapes in a file depend on
+height and width, so `Interpreter.resize_tensor_input` runs it at any size.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from ..quantization.network import IntegerNetwork, Layer, Profile, Spec
 from .errors import ExportError
 
 PIXELS_PER_CELL = {"analysis": 1, "hyper_analysis": 16, "hyper_synthesis": 64, "context": 16, "synthesis": 16}
-"""Network -> how many picture pixels, in height and in width, a cell of its inputs stands for."""
+"""Network -> side in picture pixels of one cell of its inputs."""
 
 DEFAULT_PIXELS = 256
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "ADD": 2, "CONCATENATION": 2}
-"""Least operator versions with int8; those not listed are 1 here."""
+"""Lowest operator versions with int8; 1 for operators not listed."""
 
 
 def model_to_tflite(model: IntegerModel, pixels: int = DEFAULT_PIXELS) -> dict[str, bytes]:
@@ -74,7 +74,7 @@ class _Writer:
         self.size = size
         self.profile = profile
         self.tensors: list[Any] = []
-        self.buffers: list[Any] = [schema.BufferT()]  # by convention the first is empty: no data
+        self.buffers: list[Any] = [schema.BufferT()]  # buffer 0 is empty by convention
         self.operators: list[Any] = []
         self.codes: list[Any] = []
         self.code_index: dict[str, int] = {}
@@ -175,10 +175,10 @@ class _Writer:
         self.operator("DEPTH_TO_SPACE", (source,), layer.name, options)
 
     def upsample(self, layer: Layer) -> None:
-        """Copies side by side in the channels, then depth to space.
+        """Concatenate copies along the channels, then depth to space.
 
-        RESIZE_NEAREST_NEIGHBOR would hold its output size as a constant, which rules out other sizes, and
-        XNNPACK does not take it, which cuts the network in pieces. Two steps, because XNNPACK joins at most
+        RESIZE_NEAREST_NEIGHBOR stores its output size as a constant, which rules out other sizes. XNNPACK does not run
+        it either, which would split the network. Columns and rows are two steps, because XNNPACK concatenates at most
         five tensors.
         """
         _, height, width, channels = self.tensors[self.index[layer.inputs[0]]].shape

@@ -1,4 +1,4 @@
-"""Float networks -> float .tflite through litert-torch: the yardstick for the integer networks.
+"""Float networks -> float .tflite through litert-torch, to compare the integer networks with.
 
 Importing this needs the packages torch and litert-torch.
 """
@@ -19,7 +19,7 @@ from ..models.network import Codec
 from ..quantization.model import NETWORKS
 from .errors import ExportError
 
-SIZE = (512, 768)  # of the picture whose shapes the files have
+SIZE = (512, 768)  # height and width of the picture that sets the files' shapes
 
 
 def write_float(weights: Path, out: Path) -> list[Path]:
@@ -55,7 +55,7 @@ def write_float(weights: Path, out: Path) -> list[Path]:
 
 @torch.no_grad()
 def _inputs(codec: Codec) -> dict[str, tuple[Tensor, ...]]:
-    """What each network is given in one pass over a grey picture, [1, C, H, W]."""
+    """Inputs of each network in one pass over a grey picture, [1, C, H, W]."""
     seen: dict[str, tuple[Tensor, ...]] = {}
     for name in NETWORKS:
         getattr(codec, name).register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs}))

@@ -1,13 +1,13 @@
-"""Runs fixed-shape networks on pictures of any size, tile by tile, with the bits of a run on the whole.
+"""Runs fixed-shape networks on pictures of any size, tile by tile; the result equals a run on the whole picture.
 
 Along one axis:
 
-    [ kept         | halo ]                     the first tile is kept up to the picture's border, where its
-             [ halo | kept | halo ]             zero padding is right; neighbours overlap by two halos;
+    [ kept         | halo ]                     the first tile is kept up to the picture's border, where zero
+             [ halo | kept | halo ]             padding is right; neighbours overlap by two halos;
                     [ halo |         kept ]     the last tile is shifted inward to end with the picture
 
-At a border inside the picture a tile sees zero padding instead of its neighbour. Each depthwise convolution
-carries that k // 2 cells further inward; the sum, in cells of the first input, is the halo.
+At a border inside the picture a tile sees zero padding instead of its neighbour. Each depthwise convolution spreads
+that error k // 2 cells further inward. The sum, in cells of the first input, is the halo.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from .tflite import PIXELS_PER_CELL
 
 
 def alignment(network: IntegerNetwork) -> int:
-    """Tiles may be shifted by multiples of this many cells of the first input: so blocks stay whole."""
+    """Shifts of tiles are multiples of this many cells of the first input, so that blocks stay whole."""
     return lcm(*(denominator for _, denominator in network.strides.values()))
 
 
 def halo(network: IntegerNetwork) -> int:
-    """Cells of the first input, along an inner border, whose outputs a tile gets wrong, rounded up."""
+    """Width of the wrong margin along an inner border, in cells of the first input, rounded up."""
     wrong = dict.fromkeys(network.inputs, 0)  # in each tensor's own cells
     for layer in network.layers:
         cells = max(wrong[i] for i in layer.inputs)
@@ -65,11 +65,10 @@ def spans(length: int, tile: int, margin: int) -> list[tuple[int, int, int]]:
 
 
 def run_tiled(run: Executor, network: IntegerNetwork, inputs: Sequence[Int8], tile: int) -> dict[str, Int8]:
-    """Equal to network.run(inputs), though `run` only sees inputs of tile x tile cells.
+    """The result of network.run(inputs), from `run` on inputs of tile x tile cells.
 
-    All inputs have one height and width, a multiple of `alignment`; so has `tile`. A picture that is smaller
-    than a tile in either direction runs on the NumPy reference. Raises ExportError when the tile is too small
-    for the halo.
+    All inputs have the same height and width, multiples of `alignment`, as `tile` is. A picture smaller than a tile in
+    either direction runs on the NumPy reference. Raises ExportError when the tile is too small for the halo.
     """
     margin, align = halo(network), alignment(network)
     if tile % align or tile < 2 * margin + align:
@@ -105,7 +104,7 @@ def check_tile(model: IntegerModel, tile: int) -> None:
 
 
 class TiledExecutor:
-    """An executor of a codec's networks that hands `run` nothing but tiles of tile x tile picture pixels."""
+    """An executor of a codec's networks that calls `run` on tiles of tile x tile picture pixels only."""
 
     def __init__(self, run: Executor, tile: int) -> None:
         self.run = run

@@ -1,4 +1,4 @@
-"""Proves a bundle: a photograph goes through its networks into a `.plic` file and comes back bit for bit."""
+"""Proves a bundle: a photograph is encoded and decoded with its networks, and must equal the reference's result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Report:
     """Outcome of `prove`.
 
     files_equal: whether the bundle's runtime and the NumPy reference encoded the same bytes.
-    differing: samples in which what they decoded differs.
+    differing: number of samples in which their decoded pictures differ.
     milliseconds: network -> median time for this picture on one thread, tiles and copies included.
     bpp: bits of the file per pixel. psnr: of the decoded picture, in dB, over all its components.
     """
@@ -42,7 +42,7 @@ class Report:
 
 
 def require_tile(pixels: NDArray[np.uint8], tile: int | None) -> None:
-    """Raise ExportError when a picture is smaller than a tile: no exported network would run on it."""
+    """Raise ExportError when a picture is smaller than a tile, as then no exported network would run."""
     height, width = (-(-side // STRIDE) * STRIDE for side in pixels.shape[:2])
     if tile is not None and min(height, width) < tile:
         raise ExportError(f"a photograph of {pixels.shape[1]}x{pixels.shape[0]} does not fill a tile of {tile}x{tile}")
@@ -52,8 +52,8 @@ def prove(bundle: Bundle, pixels: NDArray[np.uint8], quality: float) -> Report:
     """Code pixels, uint8 [H, W, 3] or [H, W], with the bundle under its runtime and with the reference.
 
     LiteRT runs on XNNPACK. The file stays in the bundle as `proof.plic`. Raises ExportError when the runtime is
-    missing, when it leaves anything to other kernels, or when the picture does not fill a tile, PlicError when
-    the picture cannot be coded or the file not be written.
+    missing, when other kernels run any part, or when the picture does not fill a tile; PlicError when the picture
+    cannot be coded or the file cannot be written.
     """
     require_tile(pixels, bundle.tile)
     run = bundle.executor("xnnpack", threads=1)
@@ -76,7 +76,7 @@ def prove(bundle: Bundle, pixels: NDArray[np.uint8], quality: float) -> Report:
 
 
 class _Recorder:
-    """Passes calls on and keeps the last of each network."""
+    """An executor that passes calls on and keeps the last one of each network."""
 
     def __init__(self, run: Executor) -> None:
         self.run = run
