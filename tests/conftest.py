@@ -1,4 +1,4 @@
-"""Random networks, sound and tie-free, of the shapes that the codec's networks have; test pictures."""
+"""Random sound, tie-free networks in the shapes of the codec's networks, and test pictures."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Builder:
         weight = (self.rng.integers(-127 // multiple + 1, 127 // multiple + 1, shape) * multiple).astype(np.int8)
         axes = (1,) if kind == "pointwise" else (0, 1)
         taps = weight.size // out
-        # Spread outputs over about +-50, with some saturation; centre what a zero point of -128 shifts.
+        # Outputs spread over about +-50, with some saturation; the bias undoes the shift of a zero point of -128.
         spread = np.log2(np.sqrt(taps) * 73 * 60 / 50)
         shift = np.clip(np.round(spread + self.rng.uniform(-1, 1, out)), least, most).astype(np.int8)
         mean = weight.astype(np.int64).sum(axes) * (60 if self.specs[source].zero_point else 0)
@@ -179,7 +179,7 @@ def small_model(profile: Profile, seed: int = 0) -> IntegerModel:
 
 @pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
-    """The makers above; test modules cannot import each other."""
+    """The makers above, as a fixture: test modules cannot import each other."""
     return SimpleNamespace(
         Builder=Builder,
         everything=everything,
@@ -196,7 +196,7 @@ def profile(request: pytest.FixtureRequest) -> str:
 
 @cache
 def texture(height: int, width: int, seed: int = 0, grey: bool = False) -> NDArray[np.uint8]:
-    """A picture with what photographs have: gradients, edges, some noise; uint8 [H, W, 3] or [H, W]."""
+    """A picture with gradients, edges and some noise, as in photographs; uint8 [H, W, 3] or [H, W]."""
     rng = np.random.default_rng([seed, height, width])
     y, x = np.mgrid[:height, :width][..., None] / 32.0
     waves = sum(np.sin(x * a + y * b + c) * d for a, b, c, d in rng.uniform(-2, 2, (6, 4, 3)))
@@ -227,7 +227,7 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def one_wrong_value(monkeypatch):
-    """LiteRT's synthesis gives one value that is off by one bit."""
+    """Makes one value of LiteRT's synthesis wrong by one."""
     real = LiteRTExecutor.__call__
 
     def wrong(self, network, inputs):

@@ -1,4 +1,4 @@
-"""`pocketlic.encode` and `pocketlic.decode`: the promise of the package's first lines."""
+"""`pocketlic.encode` and `pocketlic.decode`: what the package's docstring promises."""
 
 import doctest
 import subprocess
@@ -75,7 +75,7 @@ def test_each_quality_has_its_model(picture):
 
 
 def test_sizes_about_where_the_model_changes(picture):
-    """Those that lie between the two models' files too: a model then goes on beyond its part."""
+    """Also sizes between the files of two models: then a model is used beyond its part of the qualities."""
     pixels = picture(128, 128)
     below, above = (len(pocketlic.encode(pixels, quality)) for quality in (34.99, 35))
     for size in range(min(below, above) - 40, max(below, above) + 40, 20):
@@ -101,7 +101,7 @@ def test_a_size_instead_of_a_quality(picture):
 
 
 def test_threads_may_share_it(picture):
-    """Pictures of different sizes resize the interpreters, which no other thread may then be using."""
+    """Pictures of different sizes resize the interpreters: no other thread may use them meanwhile."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     pictures = [picture(64 * (1 + i % 3), 64 * (1 + i % 2), i) for i in range(6)]

@@ -1,4 +1,4 @@
-"""The command line: what it prints, and one line with exit code 2 for everything a user can get wrong."""
+"""The command line: its output, and one line with exit code 2 for every mistake of a user."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from pocketlic.quantization.model import NETWORKS
 from pocketlic.quantization.shipped import MODELS
 
 LITERT_SAYS = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
-"""Which nothing in its Python interface can prevent."""
+"""LiteRT's own line on standard error, which its Python interface cannot turn off."""
 
 
 def run(*arguments):
@@ -41,7 +41,7 @@ def run_process(*arguments, **options):
 
 
 def refused(result, *words):
-    """One line on standard error that holds the words, nothing on standard output, exit code 2."""
+    """Assert one line on standard error that contains the words, no standard output, exit code 2."""
     code = result.exit_code if hasattr(result, "exit_code") else result.returncode
     assert code == 2, result
     assert result.stderr.endswith("\n")
@@ -123,7 +123,7 @@ def test_profile_runtime_and_grey(picture, tmp_path):
 def test_colour_profile_and_exif_travel(picture, tmp_path):
     exif = Image.Exif()
     exif[0x010F] = "maker"
-    exif[0x0112] = 6  # lies on its side
+    exif[0x0112] = 6  # rotated by 90 degrees
     Image.fromarray(picture(40, 70)).save(tmp_path / "a.jpg", quality=95, icc_profile=b"some profile", exif=exif)
     assert run("encode", tmp_path / "a.jpg", tmp_path / "a.plic").exit_code == 0
     facts = json.loads(run("info", tmp_path / "a.plic", "--json").stdout)
@@ -153,7 +153,7 @@ def test_complexity(weights):
 
 
 def test_a_process_of_its_own(photo, tmp_path):
-    """The real thing: exit codes, streams, and a file written by the one process and read by the other."""
+    """In real processes: exit codes, streams, and a file that one process writes and another reads."""
     done = run_process("encode", "photo.png", "out.plic", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     done = run_process("decode", "out.plic", "out.png", cwd=tmp_path)
@@ -207,7 +207,7 @@ def test_files_that_cannot_be_decoded(data, tmp_path, change, message):
     refused(run("decode", tmp_path / "bad.plic", tmp_path / "out.png"), message)
     assert names(tmp_path) == ["bad.plic"]
     if message in ("needs model 737472616e676572", "damaged payload", "more than the limit"):
-        assert run("info", tmp_path / "bad.plic").exit_code == 0  # it looks at no symbol
+        assert run("info", tmp_path / "bad.plic").exit_code == 0  # info reads no symbols
     else:
         refused(run("info", tmp_path / "bad.plic"), message)
 
@@ -244,7 +244,7 @@ def test_pictures_that_cannot_be_encoded(tmp_path, picture):
 
 
 def test_outputs_that_cannot_be_written(photo, file, tmp_path):
-    """Below a regular file, for one: root, who may run the tests, is refused by no permission."""
+    """Such as below a regular file. Permissions would not do: the tests may run as root."""
     before = names(tmp_path)
     for command, source in (("encode", photo), ("decode", file)):
         refused(run(command, source, file / "out.png"), "cannot write", "Not a directory")
@@ -257,7 +257,7 @@ def test_outputs_that_cannot_be_written(photo, file, tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_file(file, tmp_path):
-    """No process may write a file of more than 2,000 bytes, as on a disk that is full from there on."""
+    """A limit of 2,000 bytes a file stands in for a full disk."""
     out = tmp_path / "out.png"
     out.write_bytes(b"what was there")
 
@@ -345,7 +345,7 @@ def test_efforts_out_of_range(photo, tmp_path, effort):
 def test_effort_makes_files_that_decode_alike(photo, tmp_path):
     pytest.importorskip("torch")
     plain = tmp_path / "plain.plic"
-    # Where two iterations find something in so small a picture.
+    # A quality at which two iterations gain something in so small a picture.
     quality = ("--quality", 90)
     squared = size_of(photo, tmp_path / "psnr.plic", *quality, "--tune", "psnr")
     visual = size_of(photo, plain, *quality)
@@ -381,7 +381,7 @@ def training(*arguments):
 
 
 def refused_when_training(result, *words):
-    """As `refused`, but progress may have been shown on standard output."""
+    """As `refused`, but progress on standard output is allowed."""
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("pocketlic: ")
     assert result.stderr.count("\n") == 1, result.stderr

@@ -1,4 +1,4 @@
-"""The app, built as far as the tools here go: see android_demo/ci/build.py."""
+"""The app, built as far as the tools of this machine allow: see android_demo/ci/build.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ci():
 
 @pytest.fixture(scope="session")
 def build(ci):
-    """The steps of the build; what they made is kept in build/android and made anew when its sources change."""
+    """The steps of the build. Results are kept in build/android and remade when their sources change."""
     if names := ci.absent(TOOLS):
         pytest.skip(f"building the app needs {', '.join(names)}; see android_demo/ci/build.py")
     return ci.Build(TOOLS, ROOT / "build" / "android")

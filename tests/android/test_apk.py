@@ -1,4 +1,4 @@
-"""The APK that CI builds without Google's SDK: complete, signed, aligned, and of nothing that old systems lack."""
+"""The APK that CI builds without Google's SDK: complete, signed, aligned, and free of APIs that old systems lack."""
 
 import hashlib
 import json
@@ -52,7 +52,7 @@ def test_what_the_system_is_told(apk):
 
 
 def test_contents(apk):
-    """The model, its networks, the sample pictures and the vectors; runtimes map files that are not compressed."""
+    """The model, its networks, the sample pictures and the vectors. Runtimes map files, so these are not compressed."""
     with zipfile.ZipFile(apk) as archive:
         names = set(archive.namelist())
         manifest = json.loads(archive.read("assets/bundle/manifest.json"))
@@ -64,7 +64,7 @@ def test_contents(apk):
         for vector in listed:
             content = archive.read(f"assets/vectors/cpu/{vector['name']}.plic")
             assert content == (VECTORS / "cpu" / f"{vector['name']}.plic").read_bytes()
-        # Files that were made by any of the models can be opened.
+        # Files of any shipped model can be opened.
         for model in (weights.load() for weights in MODELS if weights.name != "cpu"):
             (name,) = (n for n in names if n.startswith("assets/models/") and digest(archive.read(n)) == model.model_id)
         for info in archive.infolist():
@@ -76,7 +76,7 @@ def test_contents(apk):
 def test_references_exist_on_the_oldest_system(build, ci):
     level = int(ci.setting("minSdk"))
     assert build.missing_references(level) == []
-    # One level lower and a class of level 26, which the app uses, is missed.
+    # At one level lower, a class of level 26 that the app uses is reported.
     assert any("Landroid/graphics/ColorSpace" in line for line in build.missing_references(level - 1))
 
 
@@ -98,7 +98,7 @@ abstract class Heir implements android.view.OnReceiveContentListener {}
 
 
 def test_a_planted_call_stops_the_build(build, ci, tmp_path):
-    """Made into DEX as the app is: a method and classes of API 30 and later, used with and without care."""
+    """A method and classes of API 30 and later, used with and without a check of the level, compiled as the app is."""
     (tmp_path / "Planted.java").write_text(PLANTED)
     jar = build.android_jar()
     output(

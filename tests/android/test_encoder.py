@@ -1,4 +1,4 @@
-"""The native encoder, which the app encodes with, writes the reference encoder's files."""
+"""The native encoder, which the app uses, writes the same files as the reference encoder."""
 
 import shutil
 import subprocess
@@ -34,7 +34,7 @@ def tool(tmp_path_factory):
     [(1, 1, True, 100), (64, 64, False, 0), (67, 131, False, 33.33), (65, 1100, True, 50), (1100, 40, False, 90)],
 )
 def test_random_models(make, picture, tool, tmp_path, profile, height, width, grey, quality):
-    """Several strips of rows, several bands, padding on all sides, and a model of noise, where any slip shows."""
+    """Several strips of rows, several bands, padding on all sides, and a random model, which shows any error."""
     model = make.small_model(profile, height)
     pixels = picture(height, width, grey=grey)
     Image.fromarray(pixels).save(tmp_path / "picture.ppm")

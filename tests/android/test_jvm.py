@@ -1,6 +1,6 @@
 """The app's logic and its JNI library on JVMs: the APK's own libraries, on this processor and as Arm code under qemu.
 
-The libraries are those of the APK; where they name Android's libc.so they find this system's. Times mean nothing.
+The libraries are the APK's; this system's C library stands in for Android's libc.so. Times mean nothing.
 """
 
 import json
@@ -51,7 +51,7 @@ def libc():
 
 @pytest.fixture(scope="module")
 def report(build, classpath, libc, tmp_path_factory):
-    """What a JVM of this machine printed, and the profile that the app's benchmark made there."""
+    """The output of this machine's JVM, and the profile that the app's benchmark made there."""
     folder = tmp_path_factory.mktemp("jvm")
     options = ["-Xcheck:jni", "-Xmx200m", f"-Dpocketlic.report={folder / 'report.json'}"]
     text = junit(["java"], classpath, build.jni("x86_64"), libc, folder / "lib", *options)
@@ -61,7 +61,7 @@ def report(build, classpath, libc, tmp_path_factory):
 def test_on_this_machine(report):
     text, _ = report
     assert "OK (" in text
-    assert "WARNING in native method" not in text  # what -Xcheck:jni says
+    assert "WARNING in native method" not in text  # printed by -Xcheck:jni
 
 
 def test_memory_for_12_megapixels(build, classpath, libc, tmp_path, monkeypatch):
@@ -71,7 +71,7 @@ def test_memory_for_12_megapixels(build, classpath, libc, tmp_path, monkeypatch)
     text = junit(["java"], classpath, build.jni("x86_64"), libc, tmp_path / "lib", *options, tests=["MemoryTest"])
     assert "OK (1 test)" in text
     taken, counted = map(int, re.search(r"take (\d+) MB, counted were (\d+) MB", text).groups())
-    # The count holds, but for what the JVM itself grows by, and leaves the platform its part of 256 MB.
+    # The count holds, apart from the growth of the JVM itself, and leaves the platform its share of 256 MB.
     assert taken - 16 <= counted <= 208
 
 

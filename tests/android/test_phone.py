@@ -1,7 +1,7 @@
 """The real adb client, and the profiler, with the app on the emulated phone of tests/profiling/device.
 
-That phone has no Android: its `pm` and `am` are scripts, which keep what they are given. Shown are the installation's
-transfer, the benchmark's command line and the way of its JSON back; that the app starts is for a real phone to show.
+That phone has no Android: its `pm` and `am` are scripts that record their arguments. The tests cover the transfer at
+installation, the benchmark's command line, and fetching its JSON. Only a real phone can show that the app starts.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def test_installation_and_the_unattended_benchmark(build, phone, folder, tmp_pat
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (plugged.root / "base.apk", apk)]
     assert digests[0] == digests[1]
 
-    # The profiler finds the app, starts it, and brings back a profile: here one that was put into the phone.
+    # The profiler finds the app, starts it, and fetches a profile: here one that was placed on the phone.
     profile = {
         "schema": "pocketlic-profile", "version": 1, "created": "2030-01-01T00:00:00Z", "tools": {},
         "bundle": {"target": "android-assets", "profile": "cpu", "model_id": "0" * 64, "tile": 512,
@@ -65,7 +65,7 @@ def test_installation_and_the_unattended_benchmark(build, phone, folder, tmp_pat
     assert result.exit_code == 0, result.output
     started = (plugged.root / "started").read_text().strip()
     assert started == f"start -W -n {APP}/.BenchmarkActivity --ei runs 2 --ei threads 1 --es out {APP_RESULT}"
-    # The line that the app's own documentation and its parser's test have.
+    # The same line as in the app's documentation and in its parser's test.
     source = (ROOT / "android_demo/app/src/main/kotlin/org/pocketlic/demo/BenchmarkActivity.kt").read_text()
     assert f"--es out {APP_RESULT}" in source
     report = json.loads((out / "profile.json").read_text())

@@ -26,7 +26,7 @@ def test_the_version_catalog_has_what_the_scripts_use():
 
 
 def test_the_runtimes_are_those_of_the_exporter():
-    """What is among the assets is made by these versions; an older runtime may not read it."""
+    """The assets are made by these versions; an older runtime may not read them."""
     python = (PROJECT.parent / "pyproject.toml").read_text()
     for package, entry in (("ai-edge-litert", "litert"), ("executorch", "executorch")):
         assert f'"{package}=={CATALOG["versions"][entry]}"' in python
@@ -57,9 +57,9 @@ def test_the_scripts_name_files_that_exist():
     models = re.search(r"models\.from\(listOf\((.+?)\)", script)[1]
     for name in re.findall(r'"(.+?)"', models):
         assert (PROJECT.parent / "models" / "weights" / f"pocketlic-{name}.safetensors").exists()
-    # Plugin 9 refuses what is generated when it comes as a source folder.
+    # Plugin 9 refuses generated files in a source folder.
     assert "srcDir" not in script
-    # The core includes headers of C++, which the NDK has with a library only.
+    # The core includes C++ headers, which the NDK has only together with a library.
     assert "ANDROID_STL=none" not in script
 
 
@@ -73,7 +73,7 @@ def test_every_text_is_used_and_every_used_text_exists():
 
 @pytest.mark.parametrize("path", LAYOUTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_screens_are_for_everyone(path):
-    """What TalkBack says, sizes that follow the user's, both directions of writing, and room for a finger."""
+    """Labels for TalkBack, text in the user's size, both directions of writing, large enough touch targets."""
     views = list(ElementTree.parse(path).getroot().iter())
     labelled = {view.get(f"{ANDROID}labelFor", "").rpartition("/")[2] for view in views}
     for view in views:
@@ -86,7 +86,7 @@ def test_screens_are_for_everyone(path):
             assert "48dp" in (view.get(f"{ANDROID}minHeight"), view.get(f"{ANDROID}layout_height")), name
         if spoken:
             assert spoken.startswith("@string/"), spoken
-        if view.get(f"{ANDROID}text"):  # whatever its size, there is room for it
+        if view.get(f"{ANDROID}text"):  # the view grows with its text
             assert view.get(f"{ANDROID}layout_height") in (None, "wrap_content"), name
         for attribute, value in view.items():
             assert not re.search(r"Left|Right|[a-z]_to(Start|End)?Of$", attribute), attribute
@@ -107,7 +107,7 @@ def colours(path):
 
 
 def contrast(one, other):
-    """As WCAG 2 defines it, of two colours #RRGGBB."""
+    """WCAG 2's contrast ratio of two colours #RRGGBB."""
 
     def luminance(colour):
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]

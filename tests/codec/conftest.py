@@ -16,7 +16,7 @@ class Tables:
 
 
 def gaussian_tables(rows: int, max_radius: int = 300) -> Tables:
-    """Zero-mean Gaussians, sigma 0.11 to 256 log-spaced; the escape gets what the tails and 1/65536 need."""
+    """Zero-mean Gaussians, sigma 0.11 to 256 log-spaced; the escape gets the mass of the tails, at least 1/65536."""
     sigma = np.exp(np.linspace(np.log(0.11), np.log(256), rows))
     radius, freq = [], []
     for s in sigma:

@@ -1,4 +1,4 @@
-"""Pictures through the whole codec with the shipped weights, whichever those are: no figure is pinned."""
+"""Pictures through the whole codec with the shipped weights. No figure depends on which weights these are."""
 
 import math
 import tracemalloc
@@ -55,7 +55,7 @@ def test_litert_and_reference_give_the_same_bytes_and_pixels(profile, size, grey
 
 
 def test_several_bands(picture):
-    """Over 1024 pixels high, the latents are in more than one section; borders between them do not show."""
+    """Above 1024 pixels of height there are several bands; their borders do not show."""
     pixels = picture(1088, 64)
     codec = codec_of("cpu", "litert")
     data = codec.encode(pixels, 50)
@@ -87,7 +87,7 @@ def test_the_same_picture_gives_the_same_file_and_the_same_pixels_again(runtime,
     pixels = picture(65, 64)
     data = codec_of("cpu", runtime).encode(pixels, 40)
     first = codec_of("cpu", runtime).decode(data)
-    codec_of("cpu", runtime).decode(codec_of("cpu", runtime).encode(picture(40, 30), 99))  # other work between
+    codec_of("cpu", runtime).decode(codec_of("cpu", runtime).encode(picture(40, 30), 99))  # other work in between
     assert codec_of("cpu", runtime).encode(pixels, 40) == data
     np.testing.assert_array_equal(codec_of("cpu", runtime).decode(data), first)
     model = pocketlic.shipped_model("cpu")
@@ -160,7 +160,7 @@ def test_symbols_decode_without_any_network(profile, picture):
 
 
 class Estimator:
-    """Codes with the codec's coder, and adds up the ideal cost of every symbol from the table set."""
+    """Encodes with the codec's coder, and sums the ideal cost of every symbol by the tables."""
 
     def __init__(self, codec):
         self.codec, self.coder, self.bits = codec, codec.coder, 0.0
@@ -176,7 +176,7 @@ class Estimator:
         escaped = np.abs(v) > radius
         frequency = model.table_freq[self.starts[row] + np.where(escaped, 2 * radius + 1, v + radius)]
         self.bits += (16 - np.log2(frequency.astype(float))).sum()
-        # An escape: four bits for the length of what follows, and as many bits as they say.
+        # An escape: four bits for a length, then that many bits.
         for over, negative in zip(np.abs(v[escaped]) - radius[escaped], v[escaped] < 0, strict=True):
             self.bits += 4 + int(2 * (over - 1) + negative + 1).bit_length() - 1
         return self.coder.encode(symbols, rows)
@@ -192,7 +192,7 @@ def bits_and_estimate(profile, pixels, quality):
 def test_files_are_as_long_as_their_symbols_estimate(profile, quality, picture):
     """27 bytes of container, and a stream of one state.
 
-    Of the state's 64 bits, log2(x) - 32 carry something: from 4 to 8 bytes do not, and one has the number of states.
+    Of the state's 64 bits, log2(x) - 32 carry information: 4 to 8 bytes do not, and one byte is the number of states.
     """
     for pixels in (picture(128, 128), picture(64, 192, 3), np.zeros((64, 64), np.uint8)):
         bits, estimate = bits_and_estimate(profile, pixels, quality)
@@ -253,7 +253,7 @@ def test_files_of_other_sizes_qualities_and_models(picture):
         codec_of("strict", "litert").decode(codec.encode(picture(8, 8), 60))
     with pytest.raises(FormatError, match="damaged payload"):
         codec.decode(with_header(width=65))
-    assert codec.decode(with_header(width=63)).shape == (64, 63, 3)  # fewer pixels of as many cells
+    assert codec.decode(with_header(width=63)).shape == (64, 63, 3)  # fewer pixels in the same number of cells
 
 
 def test_absurd_sizes_cost_neither_time_nor_memory(picture):
@@ -290,7 +290,7 @@ def test_complexity_is_counted_in_whole_encodes_and_decodes(profile):
 
 
 def test_a_codec_of_random_weights_works_too(make, profile, picture):
-    """Nothing rests on what trained weights happen to avoid: clamps, skips, negative zero points."""
+    """Cases that trained weights may avoid: clamps, skips, negative zero points."""
     for seed in range(3):
         model = make.small_model(profile, seed)
         codec, fast = Codec(model), FastCodec(model, LiteRTExecutor.from_model(model))

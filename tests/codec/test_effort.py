@@ -43,7 +43,7 @@ def photograph():
 
 
 def test_bits_are_the_stream_s(make):
-    """Entropy by the tables and real bytes agree but for the coder's state: symbols drawn from the tables."""
+    """For symbols drawn from the tables, entropy and real bytes agree up to the coder's state."""
     model = make.small_model("cpu")
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 64, 20000).astype(np.uint8)
@@ -83,10 +83,10 @@ def test_rate_aware_rounding_goes_toward_zero_and_pays(profile, photograph):
         plain = codec.quantize(latents, quality, nearest)
         lazy = codec.quantize(latents, quality, rate_aware(lagrangian, 8.0))
         assert np.abs(lazy.details).sum() < np.abs(plain.details).sum()
-        if codec.model.post_filter is None:  # the nearest symbols of weights with one cost as little
+        if codec.model.post_filter is None:  # with one, the nearest symbols are as cheap
             assert lagrangian(lazy) < lagrangian(plain)
         assert lagrangian(lazy) < 1.01 * lagrangian(plain)
-        # Where an error weighs so much, only ties are left to choose, and what they change in the context.
+        # With such a weight on errors, only ties can change, and through the context what depends on them.
         strict = codec.quantize(latents, quality, rate_aware(lagrangian, 1e12))
         assert np.mean(strict.y != plain.y) < 0.001
         assert np.mean(strict.details != plain.details) < 0.001
@@ -94,9 +94,9 @@ def test_rate_aware_rounding_goes_toward_zero_and_pays(profile, photograph):
 
 @pytest.mark.parametrize(("quality", "low", "high"), [(3000, 0.5, 2), (6000, 0.6, 1.6)])
 def test_energies_are_those_of_errors_in_a_picture(photograph, quality, low, high):
-    """An error in every fourth cell of a channel of d changes a photograph by about as much as they foretell.
+    """An error in every fourth cell of a channel of d changes a photograph by about the predicted energy.
 
-    Less at low qualities, whose large steps saturate on top of what a picture has already.
+    It changes less at low qualities, where large steps on top of a picture's values saturate.
     """
     codec = codec_of("cpu")
     symbols = codec.analyse(photograph, quality)
@@ -112,7 +112,7 @@ def test_energies_are_those_of_errors_in_a_picture(photograph, quality, low, hig
         energy = np.square(moved - before).sum() / details[1::4, 1::4, channel].size
         ratios.append(energy / (energies[channel] * float(step[channel]) ** 2))
     assert low < np.exp(np.mean(np.log(ratios))) < high
-    assert energies.max() > 10 * energies.min()  # so that the ratios say something
+    assert energies.max() > 10 * energies.min()  # so that the ratios are a real test
     assert max(ratios) < 3 * min(ratios)
 
 
@@ -156,9 +156,9 @@ def test_higher_levels_gain_more(photograph):
 
 @pytest.mark.parametrize("tune", ["psnr", "visual"])
 def test_few_iterations_pay_already(photograph, tune):
-    """With as much noise as many iterations have, five gained less than this of the squared error's Lagrangian.
+    """The gain of few iterations. With the noise of many iterations, five gained less than this for squared error.
 
-    Rounding by rate and error alone gains nothing like it.
+    Rounding by rate and error alone gains far less.
     """
     pytest.importorskip("torch")
     for quality in (2500, 8000):
@@ -189,7 +189,7 @@ def test_progress_is_told(picture):
 
 
 def test_weights_for_the_eye_are_refined_for_the_eye(photograph):
-    """A lower Lagrangian: no more bytes at a little more quality, and what its error is made of is better."""
+    """A lower Lagrangian: no more bytes at a slightly higher quality, and better values of the metrics in the loss."""
     pytest.importorskip("torch", reason="torch is not installed")
     from pocketlic.codec.refine import visual_error
 

@@ -1,4 +1,4 @@
-"""The compiled arithmetic equals the reference's, stage by stage, and refuses what does not fit."""
+"""The compiled arithmetic equals the reference's, stage by stage, and refuses wrong shapes."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from pocketlic.codec.fast import FastCodec
 
 
 def both(model):
-    """With an executor that is quick and not in question: the core's own networks."""
+    """With the core's own networks as the executor: quick, and tested elsewhere."""
     fast = FastCodec(
         model, lambda network, inputs: fast.native.run(network.name, [np.ascontiguousarray(x) for x in inputs])
     )
@@ -44,7 +44,7 @@ def test_symbols_and_pixels(make, profile, picture, size):
 
 
 def test_symbols_of_any_size(make, profile):
-    """As no encoder makes them: sums and steps clamp."""
+    """Symbols that no encoder makes: sums and steps are clamped."""
     rng = np.random.default_rng(3)
     for model in (pocketlic.shipped_model(profile), make.small_model(profile, 2)):
         codec, fast = both(model)

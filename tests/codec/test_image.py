@@ -222,7 +222,7 @@ def test_unwritable_folder(tmp_path):
 
 
 def test_full_disk_keeps_the_old_file(tmp_path):
-    """A limit on file sizes stands in for a full disk."""
+    """A limit on the size of files stands in for a full disk."""
     path = tmp_path / "a.plic"
     path.write_bytes(b"old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,4 +1,4 @@
-"""The native entropy coder: against its Python twin, on all the odd cases, and on rubbish."""
+"""The native entropy coder against its Python twin, on edge cases and on damaged streams."""
 
 import hashlib
 import threading
@@ -91,7 +91,7 @@ def test_pinned_stream():
     symbols = np.array([(d * d * 7 + i) % 97 - 48 for i, d in enumerate(draws)], I32)
     symbols[::50] *= 600
     symbols[rows < 5] = 0
-    # Frequencies from integers alone, so that no libm can move them.
+    # Frequencies from integers alone, so that no math library changes them.
     radius = (np.arange(64) * 5).astype(U16)
     freq = np.concatenate([_triangle(int(t)) for t in radius]).astype(U16)
     data = both_ways(*coders(radius, freq, 5), symbols, rows)
@@ -130,7 +130,7 @@ def test_rate_is_near_the_entropy(tables):
 
 @pytest.mark.parametrize("n", [1, 5000, rans.MANY_SYMBOLS - 1, rans.MANY_SYMBOLS, rans.MANY_SYMBOLS + 5])
 def test_parts(tables, n):
-    """A stream may be read in parts of any size: each state's turn goes on across them."""
+    """A stream may be read in parts of any size: the order of the states continues across parts."""
     rng = np.random.default_rng(7)
     rows = rng.integers(0, 64, n + 40).astype(U8)
     rows[np.flatnonzero(rows >= 9)[n:]] = 3  # n coded symbols
@@ -242,7 +242,7 @@ def verdict(coder, data, rows):
 @given(st.binary(max_size=120), st.integers(0, 60), st.integers(0, 64), st.integers(0, 2**32 - 1))
 def test_rubbish_is_judged_alike(tables, data, n, skip, seed):
     rows = np.random.default_rng(seed).integers(0, 66 if seed % 4 == 0 else 64, n).astype(U8)
-    if len(data) >= 9 and seed % 3:  # past the checks of the states' number and lower bound
+    if len(data) >= 9 and seed % 3:  # valid number of states and valid lower bound
         data = bytes([1 if seed % 3 == 1 else 4]) + bytes(b | (i % 8 == 4) for i, b in enumerate(data[1:]))
     native, twin = coders(tables.radius, tables.freq, skip)
     assert verdict(native, data, rows) == verdict(twin, data, rows)
@@ -265,14 +265,14 @@ def test_damaged_streams_are_refused(tables):
     for i in range(len(data) * 8):
         flipped = bytearray(data)
         flipped[i // 8] ^= 1 << i % 8
-        # A flip may decode to other symbols, if the states end well by chance: the file's checksums see it.
+        # A flipped bit may decode to other symbols when the states end right by chance; the file's checksum catches it.
         result = verdict(native, bytes(flipped), rows)
         assert result == verdict(twin, bytes(flipped), rows)
         assert result != symbols.tolist()
 
 
 def test_escape_beyond_the_limit_is_corrupt():
-    """A stream that says 32768: made by a coder whose radius is one less."""
+    """A stream with the symbol 32768, made by a coder whose radius is one less."""
     small = rans.SymbolCoder(np.array([0], U16), np.array([1, 65535], U16), 0)
     large = np.array([1], U16), np.array([1, 1, 1, 65533], U16)
     data = small.encode(np.array([32767], I32), np.zeros(1, U8))

@@ -1,4 +1,4 @@
-"""The search for a size, on made-up files whose sizes grow as real ones do."""
+"""The search for a size, on synthetic files whose sizes grow like real ones."""
 
 import math
 
@@ -11,7 +11,7 @@ PIXELS = 100_000
 
 
 class Encoder:
-    """Sizes from 700 bytes on, 30 times as much at quality 100, jagged, and less with more effort."""
+    """Sizes from 700 bytes to 30 times that at quality 100, jagged, and smaller with more effort."""
 
     def __init__(self, bend=0.0, jag=0):
         self.bend, self.jag, self.calls = bend, jag, []
@@ -45,7 +45,7 @@ def test_a_greatest_size_beyond_all_gives_the_best_quality():
 
 
 def test_a_size_between_two_files_is_not_exceeded():
-    """Where sizes jump, the file below is taken."""
+    """Where sizes jump over the wanted one, the smaller file is chosen."""
 
     def encode(quality, effort):
         return bytes(1000 if quality < 61.37 else 2000)

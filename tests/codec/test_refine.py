@@ -40,12 +40,12 @@ def test_the_loss_of_whole_symbols_is_the_lagrangian(quality, profile, tune, pic
     decoder = Decoder(lagrangian, latents)
     y, details = tensor(latents.y) / 256 / decoder.step, tensor(latents.details) / 256 / decoder.detail_step
     loss = decoder.loss((y, details), (y, details), hard)
-    # A latent half-way between two symbols may go either way in float32.
+    # A latent half-way between two symbols may round either way in float32.
     assert float(loss) + lagrangian.bits(z, rows).sum() == pytest.approx(lagrangian(symbols), rel=1e-3)
 
 
 def test_gradients_foretell_what_a_small_change_does(picture):
-    """Of the error alone, at a quality so high that the rate hardly counts, in the mean over many latents."""
+    """The gradient of the error alone: at a quality where the rate hardly counts, averaged over many latents."""
     codec = Codec(pocketlic.shipped_model("cpu", "psnr"))
     lagrangian = Lagrangian(codec, picture(128, 128), 9000)
     latents = codec.transform(lagrangian.rgb, 9000)

@@ -1,4 +1,4 @@
-"""ExecuTorch programs compute the reference's bits; XNNPACK takes them whole, and the tests can tell."""
+"""ExecuTorch programs compute the reference's bits; XNNPACK runs all of them, and the tests can tell."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The command: from weights and a photograph to a proved bundle, and one clear line for what is wrong."""
+"""The command: from weights and a photograph to a proved bundle, and one line for each error."""
 
 import subprocess
 import sys
@@ -53,7 +53,7 @@ def test_proof_sees_a_single_wrong_value(make, pixels, tmp_path, one_wrong_value
 
 @pytest.fixture
 def run(make, tmp_path, monkeypatch):
-    """The command line, with random weights instead of those that ship."""
+    """The command line, with random weights instead of the shipped ones."""
     monkeypatch.setattr(cli, "shipped_model", lambda profile, tune, quality: make.small_model("cpu"))
     monkeypatch.setenv("COLUMNS", "200")
     app = typer.Typer()
@@ -148,7 +148,7 @@ def test_a_target_that_cannot_run_here(run, photo, tmp_path, monkeypatch):
 
 
 def test_launcher_in_its_own_folder():
-    """There, folders named like subpackages lie beside it."""
+    """There, folders with the names of subpackages are beside it."""
     done = subprocess.run([sys.executable, LAUNCHER, "--list"], cwd=LAUNCHER.parent, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "tflite-int8" in done.stdout

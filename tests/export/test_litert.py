@@ -58,7 +58,7 @@ def test_one_flatbuffer_runs_at_any_size(make, profile):
 
 
 def beside_ties(profile, kind, relu, shifts):
-    """A network whose accumulators are those next to every tie of every shift, on both sides.
+    """A network whose accumulators are the neighbours of every tie of every shift, on both sides.
 
     Requantization is monotonic, so kernels that agree on these agree on all.
     """
@@ -128,7 +128,7 @@ def test_a_network_that_breaks_the_rule_is_refused(make, profile):
 
 
 def test_without_the_rule_kernels_do_differ(monkeypatch):
-    """Were this to pass unnoticed, the comparisons above would prove nothing."""
+    """The comparisons above must be able to fail: here they do."""
     monkeypatch.setattr(IntegerNetwork, "check", lambda *_: None)
     rng = np.random.default_rng(0)
     weight = rng.integers(-127, 128, (64, 32)).astype(np.int8)
@@ -183,7 +183,7 @@ def test_inputs_that_do_not_fit(make):
 
 
 def test_threads_take_turns(make, monkeypatch):
-    """An interpreter is resized, filled, run and read: nobody else may come between."""
+    """An interpreter is resized, filled, run and read: no other thread may use it in between."""
     network = make.renderer("cpu")
     run = executor(network, (4, 4), "cpu")
     inside, most, real = 0, 0, LiteRTExecutor._run

@@ -1,4 +1,4 @@
-"""Targets say what they need; a missing part is one line, and nothing is written."""
+"""Targets say what they need; a missing requirement is one line, and nothing is written."""
 
 import re
 from dataclasses import replace

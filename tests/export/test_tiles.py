@@ -1,4 +1,4 @@
-"""Tile by tile gives the bits of the whole."""
+"""A run tile by tile equals a run on the whole picture."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Atheris' way into the Python entry points: python entry.py MODEL [libFuzzer options]. Inputs as for core.cpp."""
+"""Fuzzes the Python entry points by atheris: python entry.py MODEL [libFuzzer options]. Inputs as for core.cpp."""
 
 import inspect
 import sys
@@ -19,7 +19,7 @@ LIMIT = 1 << 16
 
 
 def main() -> None:
-    """Both decoders must agree on what is a sound file and a sound model, and raise nothing but their own errors."""
+    """Both decoders must accept the same files and models, and raise only their own errors."""
     content = Path(sys.argv.pop(1)).read_bytes()
     model = IntegerModel.from_bytes(content)
     codec, native = Codec(model), NativeDecoder(content)

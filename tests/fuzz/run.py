@@ -1,8 +1,8 @@
 """Fuzzes the native core and the Python entry points: python tests/fuzz/run.py FOLDER [--runs N] [--only NAME]
 
-Files and models are fuzzed apart, as models are long: core-files, core-models, entry-files, entry-models. FOLDER keeps
-the program, the corpora and what was found; a later run goes on from there. The core needs clang with libFuzzer, the
-Python side the package atheris.
+Files and models are fuzzed separately, because models are long: core-files, core-models, entry-files, entry-models.
+FOLDER keeps the program, the corpora and the findings; a later run continues there. The core needs clang with
+libFuzzer, the Python side the package atheris.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from pocketlic.codec.native import CORE, INCLUDES
 from pocketlic.profiling.conformance.vectors import extreme_model, picture
 
 HERE = Path(__file__).resolve().parent
-LENGTHS = {"files": 4096, "models": 80_000}  # of inputs, at most
+LENGTHS = {"files": 4096, "models": 80_000}  # largest inputs, in bytes
 FLAGS = ["-std=c++17", "-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
 
 
 class Missing(Exception):
-    """A tool that is needed is not here; the message says which."""
+    """A required tool is missing; the message says which."""
 
 
 def prepare(folder: Path) -> None:
@@ -73,7 +73,7 @@ def build(folder: Path) -> Path:
 
 
 def fuzz(command: list[str], folder: Path, name: str, runs: int, seconds: int, seed: int) -> tuple[int, str]:
-    """Run a fuzzer; returns how many inputs it executed and, if it found something, the end of what it wrote."""
+    """Run a fuzzer. Returns the number of executed inputs and, after a finding, the end of its output."""
     kind = name.rpartition("-")[2]
     corpus, findings = folder / f"corpus-{name}", folder / f"findings-{name}"
     for path in (corpus, findings):
@@ -91,7 +91,7 @@ def fuzz(command: list[str], folder: Path, name: str, runs: int, seconds: int, s
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
-    """What can be fuzzed here: name -> command."""
+    """The fuzzers that can run here: name -> command."""
     programs = {"core": [str(build(folder))]}
     if find_spec("atheris") is not None:
         programs["entry"] = [sys.executable, "-P", str(HERE / "entry.py"), str(folder / "model")]

@@ -1,4 +1,4 @@
-"""The leaf operations: TFLite's channel order, rounding, and what gradients do at the bounds."""
+"""The leaf operations: TFLite's channel order, rounding, and gradients at the bounds."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_rounding_passes_gradients_on_and_clamping_blocks_those_that_lead_outsid
     x.grad = None
     y = clamp_ste(x, -1, 1)
     assert y.tolist() == pytest.approx([0.4, -1, -1, 1, 1])
-    # A step goes against the gradient: out of the bounds is stopped, back in is not.
+    # A step goes against the gradient: one that leads further out is stopped, one that leads back in is not.
     y.backward(torch.tensor([5.0, 1.0, -1.0, 1.0, -1.0]))
     assert x.grad.tolist() == [5, 0, -1, 1, 0]
 

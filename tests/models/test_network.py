@@ -1,4 +1,4 @@
-"""The float codec and its entropy model, and what float and integer code must agree on."""
+"""The float codec and its entropy model, and where float and integer code must agree."""
 
 import numpy as np
 import pytest
@@ -36,13 +36,13 @@ def test_coding_a_row_with_its_table_costs_its_entropy(row):
     mass = torch.exp2(-ideal)
     assert mass.sum() == pytest.approx(1, abs=1e-3)
     cost = 16 - np.log2(freq[start : start + 2 * r + 1].astype(np.float64))
-    # No frequency is 0: a part of the table is flat, however rare its end.
+    # No frequency is 0, so the ends of a table are flat, however rare.
     flat = (2 * r + 2) / 65536
     assert -0.002 < (mass.numpy() * (cost - ideal.numpy())).sum() < 0.002 - np.log2(1 - flat)
 
 
 def test_a_mixture_fitted_to_symbols_codes_them_nearly_at_their_entropy():
-    """Laplacian symbols, which a Gaussian codes badly; the last rows have seen none and follow the others."""
+    """Laplacian symbols, which a Gaussian codes badly. The last rows have no symbols and follow the others."""
     rng = np.random.default_rng(0)
     counts = np.zeros((entropy.ROWS, 200), np.int64)
     scales = entropy.row_scales()

@@ -24,7 +24,7 @@ def blurred(pixels, radius=0.8):
 
 @pytest.fixture(scope="module")
 def pair(picture):
-    """A picture, and what is left of it after blurring and coarse quantization."""
+    """A picture, and the same blurred and coarsely quantized."""
     original = picture(232, 304)
     return original, np.clip(np.round(blurred(original) / 9.0) * 9, 0, 255).astype(np.uint8)
 
@@ -90,7 +90,7 @@ def test_descending_the_loss_raises_all_seven_metrics(pair):
 @pytest.mark.parametrize("axis", [1, 2])
 @pytest.mark.parametrize(("n", "stride"), [(7, 1), (64, 2), (65, 1), (300, 1), (301, 2)])
 def test_a_banded_product_is_the_whole_matrix_s(n, stride, axis):
-    """And so is its gradient; sides below, at and above a block's."""
+    """And so is its gradient, for sides below, at and above a block's."""
     matrix = perceptual._band_matrix(n, (0.1, 0.2, 0.4, 0.2, 0.1), stride, 2, 2, False)
     x = torch.randn(2, 5, n, generator=torch.Generator().manual_seed(n))
     whole = x.requires_grad_()

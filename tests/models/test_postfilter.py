@@ -1,4 +1,4 @@
-"""The post-filter of training: the codec's, with gradients."""
+"""The post-filter of training equals the codec's, and has gradients."""
 
 from __future__ import annotations
 

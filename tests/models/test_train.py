@@ -1,4 +1,4 @@
-"""Training: data that depends on the step's number alone, exact resume, several processes, its files."""
+"""Training: data depend only on the step's number; exact resume; several processes; its files."""
 
 import copy
 import csv
@@ -108,7 +108,7 @@ def test_learning_rates_warm_up_stay_and_decay():
     assert set(factor[10:601]) == {1.0}
     assert factor[800] == pytest.approx(0.5)
     assert factor[1000] == 0
-    # A longer run is the same until the shorter one decays: so `stable.pt` continues either.
+    # A longer run is the same until the shorter one's rates decay, so `stable.pt` continues either.
     longer = replace(options, steps=2000)
     assert [learning_rate_factor(step, longer) for step in range(601)] == factor[:601]
 
@@ -136,7 +136,7 @@ def test_the_visual_loss_is_rate_and_what_errors_are_worth_to_the_eye(picture):
 
 
 def test_the_leak_of_the_relus_ends_where_the_decay_begins(photo_folder, tmp_path):
-    """Two runs that differ in the leak alone: equal from the step on where it is off, as they begin there."""
+    """Two runs that differ in the leak alone are equal when they start at a step where it is off."""
     options = TrainOptions(
         photo_folder, tmp_path, steps=6, batch=2, crop=64, decay=0.5, warmup=2, threads=1, bf16=False
     )
@@ -193,7 +193,7 @@ def test_without_averaging_the_weights_themselves_are_saved(options):
     plain = weights(train(replace(options, ema=0.0, out=options.out.with_name("plain"))))
     for part in ("codec", "average"):
         assert all(torch.equal(averaged["codec"][k], plain[part][k]) for k in averaged["codec"])
-    # An average in the checkpoint of a run that had one does not take the place of the weights.
+    # The average in an old checkpoint does not replace the weights.
     rest = replace(options, ema=0.0, out=options.out.with_name("rest"))
     rest.out.mkdir()
     shutil.copy(options.out / "stable.pt", rest.out / "last.pt")
@@ -226,7 +226,7 @@ def test_training_lowers_the_loss_and_leaves_logs(options, monkeypatch):
     assert float(rows[1]["loss"]) < 0.8 * float(rows[0]["loss"])
     assert list((options.out / "tensorboard").glob("events.out.tfevents.*"))
     assert not list(options.out.glob("*.part"))
-    # The average follows the weights, and is what is checked and shipped.
+    # The average follows the weights; it is what is evaluated and saved.
     codec = Codec()
     codec.load_state_dict(weights(last)["average"])
     (low, high) = check(codec, options.data, (10, 90))
@@ -297,5 +297,5 @@ def test_two_processes_train_one_codec(options):
     assert len(list((options.out / "tensorboard").iterdir())) == 1
     alone = weights(train(replace(options, steps=4, batch=1, warmup=200, out=options.out.with_name("one"))))
     key = "latent.weight"
-    assert not torch.equal(state["codec"][key], alone["codec"][key])  # the other process had its say
+    assert not torch.equal(state["codec"][key], alone["codec"][key])  # the other process contributed
     assert torch.isfinite(state["codec"][key]).all()

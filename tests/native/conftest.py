@@ -35,7 +35,7 @@ def shipped(open_model: Callable[[IntegerModel], SimpleNamespace]) -> Callable[[
 
 @pytest.fixture(scope="session")
 def random_symbols() -> Callable[..., Symbols]:
-    """Symbols that a file of this size can hold: mostly small, some of them as large as there are."""
+    """Symbols for a picture of this size: mostly small, some of the largest magnitude."""
 
     def make(codec: Codec, header: plic.Header, seed: int) -> Symbols:
         rng = np.random.default_rng(seed)
@@ -62,7 +62,7 @@ def random_symbols() -> Callable[..., Symbols]:
 
 @pytest.fixture(scope="session")
 def odd_network(make: ModuleType) -> Callable[[str, int], IntegerNetwork]:
-    """A context network as no one would train it: channels that fill no vector, large and tiny kernels."""
+    """A context network that nobody would train: channels that do not fill a vector, large and tiny kernels."""
 
     def build(profile: str, seed: int) -> IntegerNetwork:
         b = make.Builder("context", profile, seed, features=16, anchors=16)

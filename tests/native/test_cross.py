@@ -1,6 +1,6 @@
-"""The app's build of the native core with a toolchain file for each ABI, and what that code decodes under emulation.
+"""The app's build of the native core for each ABI, run under emulation.
 
-The toolchain files stand in for the Android NDK's: only they differ from what Gradle runs.
+Toolchain files stand in for the Android NDK's; all else is as Gradle runs it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ set(CMAKE_CXX_FLAGS_INIT "{flags} -I{include} -I{include / "linux"}")
     run(compiler, *flags.split(), "-std=c++17", "-static", *INCLUDES, TOOL[0],
         build / "core" / "libplic.a", "-o", tool)  # fmt: skip
 
-    # The app's code decodes what the reference decodes, also where channels fill no vector.
+    # The app's code equals the reference, also where channels do not fill a vector.
     model = make.small_model("cpu")
     model = replace(model, networks={**model.networks, "context": odd_network("cpu", 1)})
     (tmp_path / "model").write_bytes(model.to_bytes())

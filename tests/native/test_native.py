@@ -1,4 +1,4 @@
-"""The native core equals the reference, bit by bit, and refuses what the reference refuses."""
+"""The native core equals the reference bit by bit, and refuses the same files and models."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_pictures_of_all_sizes(shipped, picture, profile, size, grey):
 @pytest.mark.parametrize("kernels", _native.kernels())
 @pytest.mark.parametrize("seed", range(4))
 def test_random_symbols(make, odd_network, open_model, random_symbols, profile, seed, kernels):
-    """Symbols of any size, several bands, tiles whose surroundings lie in two bands."""
+    """Symbols of any size, several bands, tiles that need pixels of two bands."""
     model = make.small_model(profile, seed)
     if seed % 2:
         model = replace(model, networks={**model.networks, "context": odd_network(profile, seed)})
@@ -282,7 +282,7 @@ def test_arguments_that_do_not_fit(tiny):
 
 
 def opens(data):
-    """Whether the native reader takes a model file; the reference has to agree."""
+    """Whether the native reader accepts a model file; asserts that the reference agrees."""
     try:
         NativeDecoder(data)
     except pocketlic.ModelError:
@@ -310,7 +310,7 @@ def test_damaged_model_files(tiny):
 
 
 def repacked(data, change):
-    """A model file after change(header, description), two JSON objects, has been at work."""
+    """A model file changed by change(header, description), two JSON objects."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     description = json.loads(header["__metadata__"].pop("pocketlic"))
@@ -374,7 +374,7 @@ def test_descriptions_of_models_are_judged_alike(tiny):
 
 
 def test_limits_of_models(make, tiny):
-    """Those of SPEC.md that damage does not find by chance."""
+    """Rules of SPEC.md that random damage does not reach."""
     data = tiny.model.to_bytes()
 
     def levels(n):
@@ -413,7 +413,7 @@ def test_limits_of_models(make, tiny):
 
         return build
 
-    IntegerNetwork.check, check = lambda self, profile: None, IntegerNetwork.check  # for what the builder refuses
+    IntegerNetwork.check, check = lambda self, profile: None, IntegerNetwork.check  # else the builder refuses
     try:
         models = {
             (limit, sound): network(build)
@@ -433,7 +433,7 @@ def test_limits_of_models(make, tiny):
 
 
 def test_the_id_of_a_model_is_that_of_its_file(tiny):
-    """Also of a file that this package would have written otherwise."""
+    """Also of a file that this package would have written differently."""
     data = repacked(tiny.model.to_bytes(), lambda header, description: None)
     assert data != tiny.model.to_bytes()
     model = IntegerModel.from_bytes(data)

@@ -1,4 +1,4 @@
-"""The worked example of SPEC.md, read from its text, is what the implementations compute."""
+"""The worked examples of SPEC.md, read from its text, equal the implementations' results."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ FLAGS = ["-std=c++17", "-O1", "-g", "-fsanitize=address,undefined", "-fno-saniti
 
 @pytest.fixture(scope="session")
 def tool(tmp_path_factory):
-    """The tool under AddressSanitizer and UndefinedBehaviorSanitizer; its output, or its complaint."""
+    """The tool under AddressSanitizer and UndefinedBehaviorSanitizer: its output, or its error."""
     compiler = next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
     if compiler is None:
         pytest.skip("there is no C++ compiler")
@@ -113,7 +113,7 @@ def test_shipped_model(tool, tmp_path, picture):
 
 
 def test_damaged_files(tool, files, tmp_path):
-    """Flipped bits behind repaired checksums, so that they reach the entropy decoder, and plain ones."""
+    """Flipped bits, with and without a repaired checksum: with it they reach the entropy decoder."""
     rng = np.random.default_rng(0)
     file = plic.read((files / "1.plic").read_bytes())
     for i in range(300):
@@ -165,7 +165,7 @@ def test_damaged_models(tool, files, tmp_path):
 
 
 def test_a_layer_of_many_unknown_inputs(tool, files, make, tmp_path):
-    """What follows the first unknown one was once written beyond the layer."""
+    """Inputs after the first unknown one were once written beyond the layer."""
     model = make.small_model("cpu")
     layers = list(model.networks["context"].layers)
     layers[0] = replace(layers[0], inputs=("nothing", "features", "features", "features"))

@@ -1,4 +1,4 @@
-"""Fake quantization is the integer network, sample by sample; preparing a codec keeps what it computes."""
+"""Fake quantization equals the integer network, sample by sample; preparing a codec does not change its results."""
 
 import copy
 from dataclasses import fields, replace
@@ -122,7 +122,7 @@ def test_weights_obey_the_rule_and_err_little(prepared, profile):
             assert not (layer.weight % multiple).any()
             assert (layer.bias % (2 * remainder) == remainder).all()
             assert least <= layer.shift.min() <= layer.shift.max() <= most
-            assert np.abs(layer.weight.astype(int)).max() >= 64  # the levels are made use of
+            assert np.abs(layer.weight.astype(int)).max() >= 64  # all of the range is used
 
 
 def test_weight_exponents_err_least():
@@ -196,7 +196,7 @@ def test_rescaling_keeps_the_function():
 
 @torch.no_grad()
 def test_preparing_changes_no_more_than_rounding_does(prepared, photographs):
-    """With free weights, whose rounding is finest, the networks' outputs stay close to the float ones."""
+    """With free weights, which are rounded least, the networks' outputs stay close to the float ones."""
     plain = random_codec().eval()
     free = prepare(random_codec(), "free", photographs, batches=2).eval()
     image, quality = photographs(5).float() / 255, torch.tensor([70.0, 100.0])
@@ -227,7 +227,7 @@ def test_integer_model_of_a_random_codec_codes_pictures(prepared, profile, pictu
 
 @torch.no_grad()
 def test_integer_codec_computes_what_the_fake_quantized_one_does(prepared, picture):
-    """Same picture, same quality: the reconstructions differ by what a few latents at ties make."""
+    """Same picture, same quality: the reconstructions differ only through a few latents at ties."""
     codec = prepared["cpu"].eval()
     integers = IntegerCodec(to_integer_model(codec, {}))
     pixels = picture(128, 128)
@@ -247,7 +247,7 @@ PARTS = ("weight", "bias", "shift")
 
 
 def assert_trains_to_the_same(model):
-    """What it codes with apart, a model that becomes trainable and integers again is what it was."""
+    """A model made trainable and converted back is unchanged, apart from its entropy tables."""
     again = to_integer_model(from_integer_model(model), model.notes)
     assert (again.profile, again.skip) == (model.profile, model.skip)
     for name in set(model.ARRAYS) - {"hyper_prediction", "table_radius", "table_freq"}:
@@ -359,7 +359,7 @@ def test_equalizing_keeps_the_function_and_evens_the_ranges(photographs):
         codec.analysis(x), plain.analysis(x), (codec.latent, codec.detail), (plain.latent, plain.detail), strict=True
     ):  # fmt: skip
         torch.testing.assert_close(a(ours), b(theirs), atol=2e-3, rtol=1e-3)
-    # An output that nobody is named for stays as it is.
+    # An output that is not named stays as it is.
     codec = copy.deepcopy(plain)
     equalize(FakeQuantNetwork("analysis", codec.analysis, "cpu", {"x": -8}), [(x,)], {})
     for ours, theirs in zip(codec.analysis(x), plain.analysis(x), strict=True):
@@ -367,7 +367,7 @@ def test_equalizing_keeps_the_function_and_evens_the_ranges(photographs):
 
 
 def test_settling_changes_nothing_but_what_is_out_of_reach(prepared, profile):
-    """Weights beyond their bounds are taken there, which the codec computed with already."""
+    """Weights beyond their bounds are moved to the bounds, which the codec already computed with."""
     codec = copy.deepcopy(prepared[profile])
     network = network_of(codec, "synthesis")
     node = next(n for n in network.nodes if n.name == "out")

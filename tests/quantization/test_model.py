@@ -1,4 +1,4 @@
-"""The model file: round trip, identity, and refusal of everything that is not a sound model."""
+"""The model file: round trip, id, and refusal of everything that is not a sound model."""
 
 import copy
 import json
@@ -54,7 +54,7 @@ def test_truncated_and_lengthened(model):
 
 
 def test_no_flipped_bit_goes_unnoticed(model):
-    """Either it is refused or the model has another id, so that it decodes no file of the first."""
+    """Either it is refused, or the model has another id and so decodes no file of the first."""
     data = model.to_bytes()
     header = 8 + int.from_bytes(data[:8], "little")
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""The executor against its definition, written out sample by sample; and what `check` refuses."""
+"""The executor against its definition, written out sample by sample; and the networks that `check` refuses."""
 
 from dataclasses import replace
 from fractions import Fraction

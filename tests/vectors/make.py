@@ -1,7 +1,7 @@
 """Writes the conformance vectors of the shipped models and of the extreme ones: python tests/vectors/make.py
 
-Each model has a folder of `.plic` files; `vectors.json` says what they decode to, by the NumPy reference. Run this
-after a change of weights. A change of anything else that alters an old vector is a new version of the format.
+Each model has a folder of `.plic` files. `vectors.json` has the hashes of what the NumPy reference decodes. Run this
+after a change of weights. Any other change that alters an old vector is a new version of the format.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def models(folder: Path = FOLDER) -> dict[str, IntegerModel]:
     found = {name: pocketlic.shipped_model(name) for name in pocketlic.PROFILES}
     for profile in pocketlic.PROFILES:
         model, path = extreme_model(profile), folder / f"extreme-{profile}.safetensors"
-        # Another version of safetensors may lay out a file in another way.
+        # Another version of safetensors may order a file differently.
         kept = load_model(path) if path.exists() else model
         found[f"extreme-{profile}"] = kept if replace(kept).to_bytes() == model.to_bytes() else model
     return found

@@ -1,4 +1,4 @@
-"""The conformance vectors: decoders give the hashes, and the encoder writes the files, that are kept here."""
+"""The conformance vectors: decoders give the recorded hashes, and the encoder writes the recorded files."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_decoders_in_python(name, runtime):
 
 
 def test_what_the_vectors_reach():
-    """All rows of all tables, every entry of the small ones, both kinds of stream, several bands, all qualities."""
+    """All tables, every entry of the small ones, both kinds of stream, several bands, all qualities."""
     sizes = set()
     states, qualities = set(), set()
     for name in NAMES:

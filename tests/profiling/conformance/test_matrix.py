@@ -1,4 +1,4 @@
-"""The determinism matrix: what it finds equal, what it finds wrong, what it says when tools are missing."""
+"""The conformance matrix: equal cells, wrong cells, and the message when tools are missing."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_wrong_decoder_is_found(few, models, monkeypatch):
 
 
 def test_results_of_another_machine(few, models, monkeypatch, tmp_path):
-    """The emulated machine is replaced by this one: the program that runs there gives the reference's answers."""
+    """This machine stands in for the emulated one: the program that runs there gives the reference's hashes."""
     monkeypatch.setattr(matrix.shutil, "which", lambda name: name)
     arm64 = tmp_path / "arm64"
     (arm64 / "cpus" / "cortex-a53").mkdir(parents=True)

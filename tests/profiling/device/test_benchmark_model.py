@@ -1,4 +1,4 @@
-"""Output of other tools, in the shapes they print."""
+"""The output of other tools, as they print it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Meters' formats, read from recorded samples; windows, idle power and uncertainty, from known numbers."""
+"""Formats of meters, read from recorded samples; windows, idle power and uncertainty, from known numbers."""
 
 import pytest
 

@@ -1,7 +1,7 @@
 """The whole profile against an emulated phone: the real adb client, a small adbd, Arm programs under qemu.
 
-What is shown is that the way to the phone and back works and that faults end in one line. Its times are an
-emulator's, and the report says so.
+The tests show that transfers to and from the phone work and that faults end in one line. Times are an emulator's, and
+the report says so.
 """
 
 import hashlib
@@ -153,7 +153,7 @@ def adb_server(tmp_path_factory):
 
 @pytest.fixture
 def phone(tmp_path):
-    """The maker of phones; they are unplugged at the end."""
+    """Makes phones, and disconnects them at the end."""
     phones = []
 
     def plug(**options):
@@ -232,7 +232,7 @@ def test_profile_of_an_emulated_phone(phone, run, tmp_path):
 
 
 def test_instructions_are_counted_where_times_mean_nothing(phone, plugin, run, tmp_path):
-    """They stand in the reports in place of times, are the same in every run, and are what `compare` judges."""
+    """Instructions replace times in the reports, are the same in every run, and are what `compare` judges."""
     phone(odpm=False, plugin=plugin)
     counts = []
     for out in ("first", "again"):
@@ -315,7 +315,7 @@ def test_wrong_pixels_are_found(phone, run, folder, tmp_path):
 
 
 def test_conformance_vectors_on_the_phone(phone, run, folder, tmp_path):
-    """Vectors of a model of our own: one as recorded, one whose recorded pixels are others."""
+    """Vectors of another model: one as recorded, one with wrong recorded pixels."""
     phone(odpm=False)
     bundle = open_bundle(folder / "bundle")
     codec = Codec(bundle.model)

@@ -1,4 +1,4 @@
-"""The table of ours beside other codecs: rates are matched, all take turns, and the reports say what was run."""
+"""The table of ours beside other codecs: rates match, all take turns, and the reports name what ran."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run():
 
 
 def test_the_nearest_size_is_found(picture):
-    """As trying every quality finds it."""
+    """The same result as a trial of every quality."""
     source = Source("one", picture(96, 128))
     webp = next(codec for codec in PILLOW_CODECS if codec.name == "webp")
     sizes = [len(webp.encode(source, setting)) for setting in range(101)]

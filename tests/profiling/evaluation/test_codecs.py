@@ -1,4 +1,4 @@
-"""The codecs that are compared: each codes and decodes; the ones that need something say what."""
+"""The codecs for comparison: each encodes and decodes, or says which package it needs."""
 
 from __future__ import annotations
 

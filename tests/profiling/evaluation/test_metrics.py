@@ -1,4 +1,4 @@
-"""Metrics against values of libraries other than those they use, and what every metric must obey."""
+"""Metrics against other libraries' values, and properties of every metric."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pocketlic.profiling.evaluation import metrics
 
 Plane = NDArray[np.float64]
 
-# What other software says about `pair()`.
+# Other software's values for `pair()`.
 REFERENCES = {
     "ms_ssim": (0.98552012, 1e-6),  # piq 0.8.0
     "vif_p": (0.46875779, 1e-6),  # piq 0.8.0

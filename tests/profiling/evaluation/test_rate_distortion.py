@@ -1,4 +1,4 @@
-"""BD-rates against what they must be; runs on small pictures: real files, resumed, shown."""
+"""BD-rates against known values; runs on small pictures: real files, resumed and shown."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_run_takes_what_is_there_and_makes_what_is_not(finished, folder: Path,
     out = tmp_path / "copy"
     records = sorted((out / "records").iterdir())
     records[0].unlink()
-    records[1].write_text('{"record": {"codec"')  # as an old version, or a bad disk, leaves it
+    records[1].write_text('{"record": {"codec"')  # as an old version or a bad disk may leave it
     before = {path: path.stat().st_mtime_ns for path in records[2:]}
     again = evaluate(folder, codecs, out, verify=True, anchor="jpeg")
     assert {path: path.stat().st_mtime_ns for path in records[2:]} == before

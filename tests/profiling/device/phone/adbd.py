@@ -2,9 +2,9 @@
 
     python adbd.py PORT ROOT [--unauthorized]
 
-Commands run in ROOT by chroot, so this starts inside a user and mount namespace, see phone.sh. It knows what
-the profiler needs: the services shell (with exit codes, protocol v2), exec and sync (push, pull, stat). The
-protocol: https://android.googlesource.com/platform/packages/modules/adb/+/refs/heads/main/protocol.txt
+Commands run in ROOT by chroot, so this starts inside a user and mount namespace (phone.sh). It has the services that
+the profiler needs: shell (with exit codes, protocol v2), exec and sync (push, pull, stat). The protocol:
+https://android.googlesource.com/platform/packages/modules/adb/+/refs/heads/main/protocol.txt
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Connection:
         if command == b"CNXN" and not self.locked:
             await self.send(b"CNXN", VERSION, MAX_DATA, BANNER)
         elif command in (b"CNXN", b"AUTH"):
-            await self.send(b"AUTH", TOKEN, 0, bytes(20))  # no key is ever good
+            await self.send(b"AUTH", TOKEN, 0, bytes(20))  # no key is accepted
         elif command == b"OPEN":
             stream = self.streams[first] = Stream(self, first)
             task = asyncio.create_task(stream.run(data.rstrip(b"\0").decode()))

@@ -1,6 +1,6 @@
 """LiteRT's benchmark_model for the emulated phone: its options, its text, and LiteRT's wheel for Arm.
 
-The real program is not to be had as a package; what runs the network is the same XNNPACK, as Arm code.
+The real program does not exist as a package. The network runs on the same XNNPACK, as Arm code.
 """
 
 import argparse
