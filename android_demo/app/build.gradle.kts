@@ -20,13 +20,13 @@ android {
         versionName = "0.1.0"
         testInstrumentationRunner = "androidx.test.runner.AndroidJUnitRunner"
         ndk { abiFilters += listOf("arm64-v8a", "armeabi-v7a", "x86_64") }
-        // For its headers: nothing of the library itself is used, and none gets into the app.
+        // For its headers only: none of the library gets into the app.
         externalNativeBuild { cmake { arguments += "-DANDROID_STL=c++_static" } }
     }
 
     externalNativeBuild { cmake { path = file("src/main/cpp/CMakeLists.txt") } }
 
-    // What runs the networks besides the native core.
+    // The runtime for networks besides the native core.
     flavorDimensions += "runtime"
     productFlavors {
         create("litert") { dimension = "runtime" }
@@ -96,7 +96,7 @@ abstract class ExportTask @Inject constructor(private val commands: ExecOperatio
     }
 }
 
-// Models of other files than the app's own, and the vectors that the self-test runs.
+// The other shipped models, whose files can be opened, and the vectors of the self-test.
 abstract class CopyTask @Inject constructor(private val files: FileSystemOperations) : DefaultTask() {
     @get:InputFiles
     abstract val models: ConfigurableFileCollection

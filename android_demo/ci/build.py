@@ -1,15 +1,15 @@
 """Builds the app's APK without Google's SDK: python android_demo/ci/build.py TOOLS OUT
 
-TOOLS is a folder that requirements.txt was installed into. Besides, Debian's packages aapt, zipalign, apksigner,
-android-framework-res, junit4 and openjdk-17-jdk-headless are needed, and a C++ compiler for each ABI. In OUT, steps lie
-side by side, and each is used again as long as what it was made from is unchanged:
+TOOLS is a folder that requirements.txt was installed into. Also needed: Debian's packages aapt, zipalign, apksigner,
+android-framework-res, junit4 and openjdk-17-jdk-headless, and a C++ compiler for each ABI. OUT holds the result of each
+step; it is reused while its sources are unchanged:
 
     android.jar     signatures of API 36, no code          classes/   Kotlin, compiled
     assets/         the model, vectors, sample pictures    lib/       the JNI library of each ABI
     pocketlic.apk   aligned and signed with a key for debugging
 
-The APK has no runtime for networks but the native core, unless LiteRT's .aar files lie in Gradle's cache. The normal
-build is Gradle's; this one checks that build's sources in CI.
+The APK runs networks on the native core only, unless Gradle's cache has LiteRT's .aar files. The normal build is
+Gradle's; this one checks the same sources in CI.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # as a module of tests, too
+sys.path.insert(0, str(Path(__file__).parent))  # also when tests import this module
 from references import missing_at
 from signatures import ApiLevels, stub_lines
 
@@ -46,24 +46,24 @@ ABIS = tuple(COMPILERS)
 PROGRAMS = ("java", "javac", "aapt2", "zipalign", "apksigner", "keytool")
 # What the Android plugin of libs.versions.toml compiles Kotlin as.
 KOTLIN = "2.2"
-# All that the JNI library takes from the system; bionic has each of them.
+# The only symbols that the JNI library needs from the system; bionic has each of them.
 LIBC = ("calloc", "free", "getauxval", "malloc", "memchr", "memcmp", "memcpy", "memmove", "memset", "raise", "snprintf",
         "strcmp", "strlen", "vsnprintf")  # fmt: skip
 
 
 class BuildError(Exception):
-    """A step failed; the message says which, and how."""
+    """A step failed; the message says which, and why."""
 
 
 def absent(tools: Path, abis: Sequence[str] = ABIS) -> list[str]:
-    """What is needed and not there, in words."""
+    """The missing requirements, in words."""
     names = [name for name in (*PROGRAMS, *(COMPILERS[abi][0] for abi in abis)) if shutil.which(name) is None]
     names += [str(path) for path in (FRAMEWORK, *JUNIT, tools / "run_kotlin_kernel") if not path.exists()]
     return names
 
 
 def run(step: str, *command: str | Path) -> str:
-    """Run a command; BuildError with the end of what it wrote when it fails."""
+    """Run a command. BuildError with the end of its output when it fails."""
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise BuildError(f"{step} failed:\n{(done.stdout + done.stderr).strip()[-4000:]}")
@@ -71,7 +71,7 @@ def run(step: str, *command: str | Path) -> str:
 
 
 def setting(name: str) -> str:
-    """A value out of build.gradle.kts, which is the one place that has them."""
+    """A value from build.gradle.kts, its only place."""
     found = re.search(rf'\b{name} = "?([\w.]+)"?', (APP / "build.gradle.kts").read_text())
     if found is None:
         raise BuildError(f"build.gradle.kts has no {name}")
@@ -79,7 +79,7 @@ def setting(name: str) -> str:
 
 
 class Build:
-    """The steps. Each method makes one thing in `out`, whose path it returns."""
+    """The steps. Each method makes one file or folder in `out` and returns its path."""
 
     def __init__(self, tools: Path, out: Path, abis: Sequence[str] = ABIS) -> None:
         if names := absent(tools, abis):
@@ -95,7 +95,7 @@ class Build:
         self.libraries = [next(jars.glob(f"{name}-[0-9]*.jar")) for name in libraries]
 
     def unchanged(self, target: Path, inputs: Sequence[Path | str]) -> bool:
-        """Whether `target` was made, to its end, from these; if not, it is removed, and to be `made` anew."""
+        """Whether `target` is complete and made from these. Else it is removed: make it anew, then call `made`."""
         digest = hashlib.sha256()
         for item in inputs:
             digest.update(item.read_bytes() if isinstance(item, Path) else item.encode())
@@ -110,7 +110,7 @@ class Build:
         return False
 
     def made(self, target: Path) -> None:
-        """Note that `target` is whole."""
+        """Record that `target` is complete."""
         self.mark(target).write_text(self.digests[target])
 
     @staticmethod
@@ -127,18 +127,18 @@ class Build:
         return jar
 
     def missing_references(self, level: int, dex: Path | None = None) -> list[str]:
-        """What the APK's code, or another DEX file, takes from Android that an API level lacks, one line each."""
+        """References of a DEX file, by default the APK's, that an API level lacks, one line each."""
         lines = run("references", "java", "-cp", self.r8, HERE / "References.java", dex or self.dex())
         stubs = (self.out / "signatures.txt").read_text().splitlines()
         return missing_at(level, lines.splitlines(), stubs, ApiLevels(self.r8))
 
     def check_references(self, dex: Path | None = None) -> None:
-        """BuildError when there are any at the oldest level that the app installs on."""
+        """BuildError when there is any at the app's lowest API level."""
         if missing := self.missing_references(int(setting("minSdk")), dex):
             raise BuildError("not on the oldest system that the app installs on:\n" + "\n".join(missing))
 
     def runtime_stubs(self) -> Path:
-        """Classes with the signatures of LiteRT, ExecuTorch and what instrumented tests use."""
+        """Stub classes with the signatures of LiteRT, ExecuTorch and the instrumentation API."""
         folder, sources = self.out / "runtimes", sorted((HERE / "stubs").rglob("*.java"))
         if not self.unchanged(folder, sources):
             run("stubs of runtimes", "javac", "-nowarn", "--release", "8", "-Xlint:-options", "-cp",
@@ -168,7 +168,7 @@ class Build:
         return base
 
     def assets(self) -> Path:
-        """What `pocketlic export --target android-assets` writes, its model's vectors, and the other models."""
+        """The bundle of `pocketlic export --target android-assets`, its model's vectors, and the other models."""
         from pocketlic import shipped_model
         from pocketlic.export.bundle import write_bundle
         from pocketlic.quantization.shipped import MODELS
@@ -201,7 +201,7 @@ class Build:
         return target
 
     def script_errors(self, *scripts: Path) -> str:
-        """What is wrong with the syntax of Gradle's scripts; what their names mean, only Gradle knows."""
+        """Syntax errors in Gradle's scripts. Only Gradle can resolve their names."""
         done = subprocess.run(
             ["java", "-Xmx1g", "-cp", os.pathsep.join(map(str, [self.compiler, self.libraries[0]])),
              "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", "-no-stdlib", "-no-reflect",
@@ -225,16 +225,16 @@ class Build:
         return target
 
     def instrumented(self) -> Path:
-        """The other flavour, and the tests for phones in one go: that they compile is all that is shown here."""
+        """The other flavour together with the tests for phones: shows only that they compile."""
         return self.classes("executorch", APP / "src" / "androidTest")
 
     def jvm_tests(self) -> Path:
-        """The tests of what needs no Android."""
+        """The tests that need no Android."""
         main = self.classes("litert")
         return self.kotlin(self.out / "tests", sorted((APP / "src" / "test").rglob("*.kt")), [main, *JUNIT])
 
     def jni(self, abi: str) -> Path:
-        """The JNI library of an ABI, without a symbol of the C library that bionic lacks."""
+        """The JNI library of an ABI. BuildError when it needs a symbol that bionic lacks."""
         target = self.out / "lib" / abi / "libpocketlic.so"
         target.parent.mkdir(parents=True, exist_ok=True)
         sources = sorted([MAIN / "cpp" / "pocketlic_jni.cpp", *(NATIVE / "src").rglob("*.cpp")])
@@ -256,7 +256,7 @@ class Build:
         return target
 
     def dex(self) -> Path:
-        """The app's code and what it uses of the libraries, flavour litert."""
+        """The app's code and the library code it uses, flavour litert."""
         folder, rules = self.out / "dex", APP / "proguard-rules.pro"
         code = [*self.libraries, *sorted(self.classes("litert").rglob("*.class"))]
         for runtime in litert_archives():
@@ -308,7 +308,7 @@ def jni_includes() -> list[str]:
 
 
 def litert_archives() -> list[Path]:
-    """LiteRT's .aar files out of Gradle's cache, if the normal build has been run; the newest of each."""
+    """The newest of each of LiteRT's .aar files in Gradle's cache; none before the normal build has run."""
     home = Path(os.environ.get("GRADLE_USER_HOME", Path.home() / ".gradle"))
     found = sorted(home.glob("caches/modules-2/files-2.1/com.google.ai.edge.litert/*/*/*/*.aar"))
     return list({path.parents[2].name: path for path in found}.values())

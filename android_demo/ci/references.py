@@ -1,4 +1,4 @@
-"""Whether all that a DEX file takes from Android exists from an API level on, or stands behind a check of the level."""
+"""Checks that a DEX file uses only what exists at an API level, or checks the level first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HIDDEN = {"Ljava/lang/Object;-><init>", "Ljava/lang/StringBuilder;->setLength"}
 
 
 def missing_at(level: int, lines: Iterable[str], stubs: Iterable[str], levels: ApiLevels) -> list[str]:
-    """What does not exist at an API level, one line each, sorted.
+    """References that do not exist at an API level, one line each, sorted.
 
     lines: what References.java prints. stubs: the lines of `stub_lines`, for the superclasses. A method that reads
     Build.VERSION.SDK_INT is taken to have checked what it uses.
@@ -45,7 +45,7 @@ def missing_at(level: int, lines: Iterable[str], stubs: Iterable[str], levels: A
             continue
         ancestors = [c for c in _ancestors(owner, parents) if c.startswith(FRAMEWORK)]
         since = _since(kind, ancestors, name, type_, levels)
-        # What an own class does not inherit from Android, it has itself; other libraries come with the APK.
+        # Members that an own class does not inherit from Android are its own; other libraries are in the APK.
         if since is None and (owner in own or not owner.startswith(FRAMEWORK)):
             continue
         if since is None or since > level:
@@ -64,7 +64,7 @@ def _ancestors(owner: str, parents: dict[str, list[str]]) -> Iterator[str]:
 
 
 def _since(kind: str, owners: list[str], name: str, type_: str, levels: ApiLevels) -> int | None:
-    """The least level of a member in any of the classes that may declare it."""
+    """The lowest level of a member in any class that may declare it."""
     if kind == "field":
         found = [levels.of_field(owner, name, type_) for owner in owners]
     else:

@@ -1,8 +1,7 @@
-"""What Android's framework has: signatures of API 36, and from which API level on a class, field or method exists.
+"""Android's framework: signatures of API 36, and the first API level of each class, field and method.
 
-The levels are those that R8 carries for its own use: hashes of references and a level for each, up to API 31. The
-signatures are type stubs for Python; they tell int from long, and float from double, in parameters only, so the levels
-decide there.
+The levels come from R8's own data: hashes of references with a level each, up to API 31. The signatures come from type
+stubs for Python. Those tell int from long and float from double in parameters only; elsewhere the levels decide.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def _text(text: str) -> int:
 
 
 def stub_lines(folder: Path, levels: ApiLevels) -> Iterator[str]:
-    """What the stubs under `folder` say, in names as class files have them.
+    """The stubs under `folder`, with names as in class files.
 
     class NAME class|interface BASE...    field OWNER NAME TYPE static|-    method OWNER NAME TYPE static|-
     """
@@ -114,7 +113,7 @@ class _Reader:
             yield f"method {name} {called} ({''.join(types)}){returns} {'static' if static else '-'}"
 
     def widest(self, found: str, level: Callable[[str], int | None]) -> str:
-        """The width of a number that the stubs leave open, by what R8 knows; int and float where it knows nothing."""
+        """The width of a number that the stubs leave open, from R8's data; int and float where it has none."""
         return next((t for t in WIDTHS.get(found, "") if level(t) is not None), found)
 
     def type(self, node: ast.expr | None) -> str:

@@ -39,7 +39,7 @@ class EngineOnDeviceTest {
     @Test
     fun theNativeCoreIsExact() = assertTrue("${verdict(null)}", verdict(null) is Verdict.Exact)
 
-    /** Those on CPUs must be; an NPU that is not exact is found out and not used. */
+    /** CPU delegates must be exact; an NPU that is not exact is detected and not used. */
     @Test
     fun delegatesOnTheCpuAreExact() {
         for (delegate in delegates(context).filter { it.unit == "CPU" }) {
@@ -67,7 +67,7 @@ class EngineOnDeviceTest {
         }
     }
 
-    /** What `dumpsys meminfo` calls TOTAL PSS, while a photo of 12 megapixels is compared. */
+    /** TOTAL PSS of `dumpsys meminfo`, while a photo of 12 megapixels is compared. */
     @Test
     fun twelveMegapixelsWithin256Megabytes() {
         val large = Bitmap.createScaledBitmap(

@@ -8,14 +8,14 @@ import java.io.Closeable
 import java.io.File
 import java.nio.ByteBuffer
 
-/** Side of the pictures that the programs among the assets are shaped for: `export --tile`. */
+/** Tile size in pixels of the programs among the assets: `export --tile`. */
 private const val TILE = 512
 
 /** ExecuTorch with XNNPACK. */
 fun delegates(context: Context): List<Delegate> =
     listOf(Delegate("ExecuTorch XNNPACK", "CPU", TILE) { threads -> ExecuTorchRunner(context, threads) })
 
-/** The networks under ExecuTorch, one program each, which it wants as files. Callers take turns at one. */
+/** The networks under ExecuTorch, which reads one program file each. Callers of one network take turns. */
 private class ExecuTorchRunner(context: Context, threads: Int) : NetworkRunner, Closeable {
     private val networks = NAMES.associateWith { name ->
         val file = File(context.cacheDir, "$name.pte")

@@ -10,10 +10,10 @@ import java.io.Closeable
 import java.io.File
 import java.nio.ByteBuffer
 
-/** Side of the pictures that the networks among the assets are shaped for: `export --tile`. */
+/** Tile size in pixels of the networks among the assets: `export --tile`. */
 private const val TILE = 512
 
-/** LiteRT's accelerators, in the order in which the app would like to have them. */
+/** LiteRT's accelerators, in the app's order of preference. */
 fun delegates(context: Context): List<Delegate> = listOf(
     Delegate("LiteRT NPU", "NPU", TILE) {
         LiteRtRunner(context, CompiledModel.Options(Accelerator.NPU), npuEnvironment(context))
@@ -26,8 +26,8 @@ fun delegates(context: Context): List<Delegate> = listOf(
 )
 
 /**
- * LiteRT with the vendor's libraries. Without them it would run an NPU's networks on the CPU and say nothing: what it
- * leaves to the CPU where it has them, it does not tell either.
+ * LiteRT with the vendor's libraries. Without them it silently runs an NPU's networks on the CPU. With them it does not
+ * tell which parts it leaves to the CPU either.
  */
 private fun npuEnvironment(context: Context): Environment {
     val vendor = BuiltinNpuAcceleratorProvider(context)
@@ -37,7 +37,7 @@ private fun npuEnvironment(context: Context): Environment {
     return Environment.create(vendor)
 }
 
-/** The networks under LiteRT, one compiled model each. Callers take turns at one. */
+/** The networks under LiteRT, one compiled model each. Callers of one network take turns. */
 private class LiteRtRunner(
     context: Context, options: CompiledModel.Options, private val environment: Environment,
 ) : NetworkRunner, Closeable {

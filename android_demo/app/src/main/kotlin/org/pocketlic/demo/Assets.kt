@@ -9,22 +9,22 @@ import kotlinx.serialization.json.jsonPrimitive
 import kotlinx.serialization.json.long
 
 /**
- * What the app was built with: `bundle`, as `pocketlic export --target android-assets` makes it, the `vectors`, and in
- * `models` the other models that files may be made with.
+ * The app's assets: `bundle` of `pocketlic export --target android-assets`, the `vectors`, and in `models` the other
+ * models, whose files can be opened.
  */
 class Assets(private val context: Context) {
     fun read(path: String): ByteArray = context.assets.open(path).use { it.readBytes() }
 
     fun weights(): ByteArray = read("bundle/model.safetensors")
 
-    /** The weights of all models, those that the app encodes with first. */
+    /** All model files; the one that the app encodes with comes first. */
     fun allWeights(): Sequence<ByteArray> =
         sequenceOf(weights()) + context.assets.list("models").orEmpty().asSequence().map { read("models/$it") }
 
     fun samples(): List<String> =
         context.assets.list("bundle").orEmpty().filter { it.endsWith(".jpg") }.map { "bundle/$it" }
 
-    /** The folder of vectors and the vectors that the self-test runs with a model. */
+    /** The folder of a model's vectors, and those that the self-test runs. */
     fun vectors(modelId: String): Pair<String, List<Vector>> =
         vectorsOf(read("vectors/vectors.json").decodeToString(), modelId)
 
@@ -40,7 +40,7 @@ class Assets(private val context: Context) {
     }
 }
 
-/** The verdicts of the last self-test with this model on this version of the system, kept between runs of the app. */
+/** The last self-test's verdicts for this model and system version, kept between runs of the app. */
 class Verdicts(context: Context, private val modelId: String) {
     private val kept = context.getSharedPreferences("verdicts", Context.MODE_PRIVATE)
 
@@ -54,9 +54,9 @@ class Verdicts(context: Context, private val modelId: String) {
 }
 
 /**
- * The engine that the app works with: the first delegate that its self-test found exact, or the native core.
+ * The engine of the app: the first delegate that its self-test found exact, or the native core.
  *
- * [model] is what a file says of its model; one that the app does not encode with is always the native core's.
+ * [model] is the model id of a file. A model that the app does not encode with always runs on the native core.
  */
 fun openChosenEngine(context: Context, model: String? = null): Engine {
     val assets = Assets(context)

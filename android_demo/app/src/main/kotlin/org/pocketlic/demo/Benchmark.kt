@@ -17,10 +17,10 @@ const val WARM_UPS = 3
 /** A picture in memory, 0xAARRGGBB. */
 class Picture(val name: String, val width: Int, val height: Int, val argb: IntArray)
 
-/** Clock rates in kHz by CPU, temperatures in degrees by sensor, and what speaks against measuring now. */
+/** Clock rates in kHz by CPU, temperatures in degrees by sensor, and reasons not to measure now. */
 class Conditions(val clocks: Map<String, Int>, val temperatures: Map<String, Double>, val flags: List<String>)
 
-/** What the phone says about itself. [properties] are named as the profiler names them. */
+/** The phone's properties. [properties] have the profiler's names. */
 class DeviceFacts(
     val name: String,
     val emulated: Boolean,
@@ -30,17 +30,17 @@ class DeviceFacts(
     val peakMemoryMb: () -> Double?,
 )
 
-/** What the assets' manifest says that a profile repeats. */
+/** The parts of the assets' manifest that a profile repeats. */
 class BundleFacts(val target: String, val tile: Int?, val sizeMb: Double)
 
-/** Thrown by a benchmark that was told to stop. */
+/** Thrown by a benchmark that was cancelled. */
 class Cancelled : Exception("cancelled")
 
 /**
  * Measures encoding and decoding, and returns a profile: JSON of profiling/device/profile.schema.json.
  *
- * [reference] is the native core, whose symbols and pixels the others must have. [progress] is told the share that is
- * done and answers whether to go on; Cancelled when not.
+ * [reference] is the native core; the others must give its symbols and pixels. [progress] gets the fraction that is
+ * done and returns whether to go on. Throws Cancelled when not.
  */
 fun benchmark(
     request: BenchmarkRequest,
@@ -203,6 +203,6 @@ private fun determinism(got: Hashes, expected: Hashes) = buildJsonObject {
         }
     })
     put("first_difference", JsonNull)
-    // How far the pixels are apart is known only where they are not.
+    // The largest difference is known only when it is 0.
     put("max_difference", if (got == expected) JsonPrimitive(0) else JsonNull)
 }

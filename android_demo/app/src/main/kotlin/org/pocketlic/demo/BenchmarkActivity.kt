@@ -70,7 +70,7 @@ class BenchmarkActivity : WorkScreen<File>() {
         spinner.setSelection(chosen)
     }
 
-    /** What the screen says, in the words of `am start`. */
+    /** The options on the screen, as extras of `am start`. */
     private fun asked(): Map<String, Any?> {
         val (width, height) = SIZES[findViewById<Spinner>(R.id.resolution).selectedItemPosition]
         return mapOf(
@@ -82,12 +82,12 @@ class BenchmarkActivity : WorkScreen<File>() {
         )
     }
 
-    @Suppress("DEPRECATION") // typed getters would need to know which of the types was given
+    @Suppress("DEPRECATION") // typed getters need the type, which may be any of three
     private fun unattended(intent: Intent) {
         val extras = intent.extras ?: return
         val asked = try {
             extras.keySet().associateWith { extras.get(it) }
-        } catch (_: BadParcelableException) { // other apps may send what they like
+        } catch (_: BadParcelableException) { // other apps may send anything
             return
         }
         begin(asked)
@@ -101,7 +101,7 @@ class BenchmarkActivity : WorkScreen<File>() {
             benchmarkRequestOf(asked, folder)
         } catch (wrong: IllegalArgumentException) {
             report.text = wrong.message
-            // Who waits for a file is told, if it is known which.
+            // Tell whoever waits for the file, if its name is known.
             val out = runCatching { benchmarkRequestOf(asked.filterKeys { it == "out" }, folder).out }.getOrNull()
             if (out != null) inBackground({ writeError(target(context, out), wrong) }) {}
             return
@@ -143,13 +143,13 @@ class BenchmarkActivity : WorkScreen<File>() {
     }
 }
 
-/** Runs the benchmark and leaves its profile where adb can pull it. */
+/** Runs the benchmark and writes its profile where adb can pull it. */
 private fun measure(context: Context, request: BenchmarkRequest, work: Work<File>): File {
     val target = target(context, request.out ?: "benchmark.json")
     val profile = try {
         profileOf(context, request, work)
-    } catch (failure: Throwable) { // memory, too
-        // Whoever waits for the file learns that there will be none.
+    } catch (failure: Throwable) { // also out of memory
+        // Tell whoever waits for the file that there will be none.
         if (request.out != null) writeError(target, failure)
         throw failure
     }
@@ -179,7 +179,7 @@ private fun profileOf(context: Context, request: BenchmarkRequest, work: Work<Fi
     }
 }
 
-/** Appears whole: who sees the file may read it. */
+/** Writes the file atomically: once it exists, it is complete. */
 private fun write(target: File, json: JsonObject): File {
     val unfinished = File(target.path + ".new")
     unfinished.writeText(json.toString())

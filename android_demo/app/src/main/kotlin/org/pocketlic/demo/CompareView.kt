@@ -14,7 +14,7 @@ import android.view.View
 import android.view.accessibility.AccessibilityEvent
 import android.view.accessibility.AccessibilityNodeInfo
 
-/** Two pictures of one size, one left and one right of a border that is dragged, or moved by keys and TalkBack. */
+/** Two pictures of one size, left and right of a border that is moved by dragging, keys or TalkBack. */
 class CompareView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
     private var left: Bitmap? = null
     private var right: Bitmap? = null
@@ -48,7 +48,7 @@ class CompareView(context: Context, attributes: AttributeSet?) : View(context, a
     override fun onDraw(canvas: Canvas) {
         val one = left ?: return
         val (w, h) = fit(width, height, one.width, one.height)
-        // Small pictures are shown larger, pixel by pixel of theirs.
+        // Small pictures are enlarged without smoothing.
         val scale = minOf(width / w.toFloat(), height / h.toFloat())
         val x = ((width - w * scale) / 2).toInt()
         val y = ((height - h * scale) / 2).toInt()

@@ -4,22 +4,22 @@ import java.io.ByteArrayOutputStream
 import java.io.OutputStream
 import java.util.concurrent.atomic.AtomicInteger
 
-/** The pixels of a picture, 0xAARRGGBB, wherever they lie: on phones in a Bitmap. */
+/** The pixels of a picture, 0xAARRGGBB, in any storage; on phones a Bitmap. */
 interface Raster {
     val width: Int
     val height: Int
 
-    /** [count] rows from [row] on; [argb] has room for them. */
+    /** Copies [count] rows from [row] on into [argb], which has room for them. */
     fun read(row: Int, count: Int, argb: IntArray)
 
-    /** As [read], the other way; any thread may call it. */
+    /** Copies rows from [argb] into the picture. Any thread may call it. */
     fun write(row: Int, count: Int, argb: IntArray)
 
-    /** Gives the memory back at once; the raster is of no use then. */
+    /** Frees the memory at once; the raster must not be used afterwards. */
     fun release()
 }
 
-/** What the platform does with pictures. */
+/** The platform's operations on pictures. */
 interface Platform {
     fun raster(width: Int, height: Int): Raster
 
@@ -33,10 +33,10 @@ interface Platform {
 
 enum class Step { READING, ENCODING, DECODING, MATCHING }
 
-/** Is told how much of all is done, and answers whether to go on. */
+/** Called with the fraction that is done; returns whether to go on. */
 typealias Progress = (Step, Double) -> Boolean
 
-/** A picture, what became of it in a `.plic` file, and in a JPEG of as many bytes. PSNR is null where nothing changed. */
+/** A picture, its `.plic` decoded, and a JPEG of as many bytes decoded. PSNR is null where nothing changed. */
 class Comparison(
     val file: ByteArray,
     val decoded: Raster,
@@ -49,10 +49,9 @@ class Comparison(
 )
 
 /**
- * Encodes a picture, decodes that, and makes the JPEG of at least as many bytes. Takes as much memory as [Memory] says.
+ * Encodes a picture, decodes the file, and makes the JPEG of at least as many bytes. Memory is as [Memory] counts it.
  *
- * Throws PlicException with STOPPED, or Cancelled, when [progress] answered false; pictures made until then are
- * released.
+ * Throws PlicException with STOPPED, or Cancelled, when [progress] returned false; pictures made so far are released.
  */
 fun compare(engine: Engine, original: Raster, quality: Double, platform: Platform, progress: Progress): Comparison {
     val made = mutableListOf<Raster>()
@@ -80,7 +79,7 @@ fun compare(engine: Engine, original: Raster, quality: Double, platform: Platfor
     }
 }
 
-/** Decodes into a new picture. [progress] is told the share that is done; when it answers false, the picture is released. */
+/** Decodes into a new picture, which is released when [progress], told the fraction done, returns false. */
 fun decode(engine: Engine, file: ByteArray, platform: Platform, progress: (Double) -> Boolean): Raster {
     val info = Engine.inspect(file)
     val pixels = info.width.toLong() * info.height
@@ -107,7 +106,7 @@ fun decode(engine: Engine, file: ByteArray, platform: Platform, progress: (Doubl
     return raster
 }
 
-/** Rows of a picture for the encoder, fetched some at a time. Transparent pixels are black. */
+/** Rows of a picture for the encoder, read in strips. Transparent pixels are black. */
 class RasterRows(private val raster: Raster, private val progress: (Double) -> Boolean) : RowSource {
     private val strip = IntArray(Memory.ROWS * raster.width)
 
@@ -121,7 +120,7 @@ class RasterRows(private val raster: Raster, private val progress: (Double) -> B
     }
 }
 
-/** Keeps nothing of what is written but its size. */
+/** Counts the bytes that are written, and drops them. */
 private class Counter : OutputStream() {
     var count = 0
 
@@ -146,5 +145,5 @@ fun psnrOf(a: Raster, b: Raster): Double? {
     return psnr(sum, a.width.toLong() * a.height)
 }
 
-/** As many threads as decoding gains from; phones have few large cores. */
+/** The number of threads that decoding gains from; phones have few large cores. */
 fun threads(): Int = Runtime.getRuntime().availableProcessors().coerceIn(1, 4)

@@ -8,13 +8,13 @@ import java.util.concurrent.Executors
 import java.util.concurrent.TimeUnit
 import java.util.concurrent.atomic.AtomicBoolean
 
-/** What a `.plic` file says about itself; [components] is 3 for RGB and 1 for grey, [model] what its model's id begins with. */
+/** The header of a `.plic` file. [components]: 3 for RGB, 1 for grey. [model]: the first bytes of its model's id. */
 data class PictureInfo(val width: Int, val height: Int, val components: Int, val quality: Double, val model: String)
 
-/** SHA-256 of the symbols and of the pixels that a file decodes to, hexadecimal. */
+/** SHA-256 of a file's symbols and of its pixels, hexadecimal. */
 data class Hashes(val symbols: String, val pixels: String)
 
-/** Of these weights, those with which the file of a [PictureInfo.model] was made; null when they are not among them. */
+/** The model among these that made the file with [PictureInfo.model]; null when it is not there. */
 fun weightsOf(model: String, all: Sequence<ByteArray>): ByteArray? =
     all.firstOrNull { hex(MessageDigest.getInstance("SHA-256").digest(it)).startsWith(model) }
 
@@ -23,8 +23,8 @@ fun hex(bytes: ByteArray): String = bytes.joinToString("") { "%02x".format(it) }
 /**
  * Encoder and decoder of one model, on the native core or, for the networks, on a [runner].
  *
- * Entropy coding is always the core's, so files and symbols are exact with any runner. [tile] is the side in pixels
- * of the only squares that the runner takes, 0 for any size. Safe to share between threads.
+ * Entropy coding is always the core's, so files and symbols are exact with any runner. [tile]: side in pixels of the
+ * squares that the runner takes, 0 for any size. Safe to share between threads.
  */
 class Engine(weights: ByteArray, private val runner: NetworkRunner? = null, tile: Int = 0) : Closeable {
     private var handle = Native.open(weights, runner, tile)
@@ -32,9 +32,9 @@ class Engine(weights: ByteArray, private val runner: NetworkRunner? = null, tile
     val profile: String = Native.profile(handle)
 
     /**
-     * Hands the rows of a picture to [sink], a strip at a time, on up to [threads] threads at once.
+     * Decodes a picture and calls [sink] with its rows, a strip at a time, on up to [threads] threads.
      *
-     * Throws PlicException on damaged files, and with STOPPED when the sink answered false.
+     * Throws PlicException on damaged files, and with STOPPED when the sink returned false.
      */
     fun decode(file: ByteArray, threads: Int = 1, sink: RowSink) {
         val info = inspect(file)
@@ -74,10 +74,10 @@ class Engine(weights: ByteArray, private val runner: NetworkRunner? = null, tile
         return Hashes(hex(both.copyOfRange(0, 32)), hex(both.copyOfRange(32, 64)))
     }
 
-    /** Entropy decoding alone, for its time; returns the number of symbols. */
+    /** Entropy decoding alone, to time it; returns the number of symbols. */
     fun symbols(file: ByteArray): Long = Native.symbols(handle, file, Memory.CALL)
 
-    /** One network, as a [NetworkRunner] does it. */
+    /** Runs one network, like a [NetworkRunner]. */
     fun run(name: String, height: Int, width: Int, inputs: Array<ByteBuffer>, outputs: Array<ByteBuffer>): Boolean {
         Native.run(handle, name, height, width, inputs, outputs)
         return true
@@ -90,10 +90,10 @@ class Engine(weights: ByteArray, private val runner: NetworkRunner? = null, tile
     }
 
     companion object {
-        /** What every `.plic` file begins with. */
+        /** The first bytes of every `.plic` file. */
         val MAGIC = byteArrayOf(0xD0.toByte(), 0x4C, 0x0D, 0x0A)
 
-        /** Checks a whole file but decodes nothing. Throws PlicException when it is damaged, or no such file. */
+        /** Checks a whole file without decoding it. Throws PlicException when it is damaged or not a `.plic` file. */
         fun inspect(file: ByteArray): PictureInfo {
             val info = Native.info(file)
             return PictureInfo(info[0], info[1], info[2], info[3] / 100.0, "%08x%08x".format(info[4], info[5]))

@@ -12,8 +12,8 @@ import java.io.File
 import java.io.FileNotFoundException
 
 /**
- * Lends files of one folder to other apps, those that were given the right to one: the `.plic` file that is shared, and
- * the place where the camera leaves its picture.
+ * Gives other apps access to single files of one folder: the `.plic` file that is shared, and the file that the camera
+ * writes its picture to.
  */
 class FilesProvider : ContentProvider() {
     override fun onCreate(): Boolean = true

@@ -12,10 +12,10 @@ import android.widget.BaseAdapter
 import android.widget.GridView
 import android.widget.ImageView
 
-/** The path of a sample among the assets, and a small version of it. */
+/** A sample's path among the assets, and its thumbnail. */
 typealias Sample = Pair<String, Bitmap>
 
-/** The sample pictures among the assets; the one that is touched is the result. */
+/** Shows the sample pictures of the assets; the one that is tapped is the result. */
 class GalleryActivity : WorkScreen<List<Sample>>() {
     @Suppress("DEPRECATION", "UNCHECKED_CAST")
     override fun onCreate(state: Bundle?) {

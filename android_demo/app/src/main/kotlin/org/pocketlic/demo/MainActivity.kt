@@ -25,7 +25,7 @@ class MainActivity : WorkScreen<Outcome>() {
     private var source: Uri? = null
     private var outcome: Outcome? = null
 
-    /** A place that was chosen while there was nothing to save: the process had died, and all is made again. */
+    /** A destination that was chosen before there was something to save: after the process died, all is made again. */
     private var saveTo: Uri? = null
 
     override fun onCreate(state: Bundle?) {
@@ -59,7 +59,7 @@ class MainActivity : WorkScreen<Outcome>() {
         restore(state)
     }
 
-    /** Rotated, the work goes on or its outcome is there; after the process died, the picture is read again. */
+    /** After a rotation the work goes on, or its outcome is shown; after the process died, the picture is read again. */
     @Suppress("DEPRECATION", "UNCHECKED_CAST") // its successor is in AndroidX
     private fun restore(state: Bundle?) {
         work = lastNonConfigurationInstance as Work<Outcome>?
@@ -72,7 +72,7 @@ class MainActivity : WorkScreen<Outcome>() {
         showButtons()
     }
 
-    /** Reads again what was given up. */
+    /** Reads again the pictures that were released. */
     override fun onStart() {
         super.onStart()
         if (outcome == null && work == null && source != null) load()
@@ -126,7 +126,7 @@ class MainActivity : WorkScreen<Outcome>() {
         }
     }
 
-    /** Other apps may send what they like. */
+    /** Intents of other apps, which may hold anything. */
     @Suppress("DEPRECATION") // the typed getter is of API 33
     private fun streamOf(intent: Intent): Uri? = try {
         intent.getParcelableExtra<Parcelable>(Intent.EXTRA_STREAM) as? Uri
@@ -198,10 +198,10 @@ class MainActivity : WorkScreen<Outcome>() {
     private fun keepRight(uri: Uri) = try {
         contentResolver.takePersistableUriPermission(uri, Intent.FLAG_GRANT_READ_URI_PERMISSION)
     } catch (_: SecurityException) {
-        // Some apps lend for once only: then it has to be picked again.
+        // Some apps give access only once: then the picture has to be picked again.
     }
 
-    /** Saves as soon as there is a place to save to, and something to save. */
+    /** Saves as soon as there are both a destination and something to save. */
     private fun write() {
         val file = outcome?.file ?: return
         val to = saveTo ?: return
@@ -220,7 +220,7 @@ class MainActivity : WorkScreen<Outcome>() {
         val context = applicationContext // the work outlives this activity
         work?.detach()
         work?.cancel()
-        forget() // makes room for the next pictures
+        forget() // frees memory for the next pictures
         work = Work<Outcome> { work -> outcomeOf(context, work, uri, chosen) }.also {
             it.start()
             it.attach(this)

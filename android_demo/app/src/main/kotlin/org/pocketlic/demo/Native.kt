@@ -2,19 +2,19 @@ package org.pocketlic.demo
 
 import java.nio.ByteBuffer
 
-/** What the native core refuses, in one line; [status] is plic.h's plic_status. */
+/** An error of the native core, in one line; [status] is plic.h's plic_status. */
 class PlicException(val status: Int, message: String) : Exception(message) {
     companion object {
         const val STOPPED = 7
     }
 }
 
-/** Takes [count] rows from row [first] on; the array is reused. False stops the decoder. */
+/** Receives [count] rows from row [first] on; the array is reused. False stops the decoder. */
 fun interface RowSink {
     fun rows(first: Int, count: Int, pixels: ByteArray): Boolean
 }
 
-/** Fills in one row; rows are asked for from top to bottom. False stops the encoder. */
+/** Fills one row; rows are requested from top to bottom. False stops the encoder. */
 fun interface RowSource {
     fun row(index: Int, pixels: ByteArray): Boolean
 }
@@ -22,13 +22,13 @@ fun interface RowSource {
 /**
  * Runs a network in place of the native core, int8 [height][width][channels] in direct buffers.
  *
- * When it answers false or throws, the core computes that network itself. Any thread may call it.
+ * When it returns false or throws, the core computes that network itself. Any thread may call it.
  */
 fun interface NetworkRunner {
     fun run(name: String, height: Int, width: Int, inputs: Array<ByteBuffer>, outputs: Array<ByteBuffer>): Boolean
 }
 
-/** The functions of pocketlic_jni.cpp. Handles are [open]'s; everything else is [Engine]'s business. */
+/** The functions of pocketlic_jni.cpp, which only [Engine] calls. Handles come from [open]. */
 internal object Native {
     init {
         System.loadLibrary("pocketlic")

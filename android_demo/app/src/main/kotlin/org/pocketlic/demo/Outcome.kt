@@ -4,7 +4,7 @@ import android.content.Context
 import android.net.Uri
 import android.text.format.Formatter
 
-/** What came of a picture or a file: [file] is the `.plic`; without [original] it came from elsewhere. */
+/** The result for a picture or a file. [file]: the `.plic`. [original] is null for a `.plic` from elsewhere. */
 class Outcome(
     val original: BitmapRaster?,
     val decoded: BitmapRaster,
@@ -12,7 +12,7 @@ class Outcome(
     val file: ByteArray,
     val text: String,
 ) {
-    /** Gives the pictures' memory back, which waiting for the garbage collector would not do in time. */
+    /** Frees the pictures' memory now, as the garbage collector would be too late. */
     fun release() = listOfNotNull(original, decoded, jpeg).forEach(Raster::release)
 }
 

@@ -14,10 +14,10 @@ import java.io.IOException
 import java.io.InputStream
 import java.io.OutputStream
 
-/** A picture that the platform has decoded, upright, and by how much it was shrunk. */
+/** A picture decoded by the platform, upright, and the factor it was shrunk by. */
 class Photo(val raster: BitmapRaster, val shrunkBy: Int)
 
-/** Where a picture's bytes come from: a content or file URI, or asset:/NAME. */
+/** Opens a picture's bytes: a content or file URI, or asset:/NAME. */
 fun openUri(context: Context, uri: Uri): InputStream =
     if (uri.scheme == "asset") {
         context.assets.open(uri.path.orEmpty().removePrefix("/"))
@@ -25,23 +25,23 @@ fun openUri(context: Context, uri: Uri): InputStream =
         context.contentResolver.openInputStream(uri) ?: throw FileNotFoundException("$uri")
     }
 
-/** The name that a file goes by in other apps, if they say. */
+/** The display name that the other app gives for a file, if any. */
 fun nameOf(context: Context, uri: Uri): String? {
     if (uri.scheme != "content") return uri.lastPathSegment
     return try {
         context.contentResolver.query(uri, arrayOf(OpenableColumns.DISPLAY_NAME), null, null, null)?.use {
             if (it.moveToFirst()) it.getString(0) else null
         }
-    } catch (_: RuntimeException) { // other apps' providers throw what they like
+    } catch (_: RuntimeException) { // other apps' providers may throw anything
         null
     }
 }
 
 /**
- * Reads a picture in sRGB, turned as its EXIF data says; [most] is what it may have of pixels.
+ * Reads a picture in sRGB, with its EXIF orientation applied. [most]: the largest number of pixels.
  *
- * Throws IOException when it cannot be read, SecurityException when the right to do so is gone, and
- * IllegalArgumentException when the platform knows no such format.
+ * Throws IOException when it cannot be read, SecurityException when access was withdrawn, and
+ * IllegalArgumentException when the platform does not know the format.
  */
 fun loadPhoto(context: Context, uri: Uri, most: Long = Memory.PIXELS): Photo {
     val bounds = BitmapFactory.Options().apply { inJustDecodeBounds = true }
@@ -75,7 +75,7 @@ private fun upright(bitmap: Bitmap, turn: Turn): Bitmap {
     return turned
 }
 
-/** A bitmap as the codec's side of the app sees it. */
+/** A bitmap as a [Raster]. */
 class BitmapRaster(val bitmap: Bitmap) : Raster {
     override val width get() = bitmap.width
     override val height get() = bitmap.height

@@ -4,7 +4,7 @@ import kotlin.math.ceil
 import kotlin.math.log10
 import kotlin.math.sqrt
 
-/** Pixels as Android has them, 0xAARRGGBB, from [count] of a decoder's, which have 1 or 3 [components]. */
+/** Converts [count] of the decoder's pixels, of 1 or 3 [components], to Android's 0xAARRGGBB. */
 fun toArgb(pixels: ByteArray, count: Int, components: Int, argb: IntArray) {
     var at = 0
     for (i in 0 until count) {
@@ -51,7 +51,7 @@ fun sampleSize(width: Int, height: Int, most: Long): Int {
     return sample
 }
 
-/** The largest size of at most [width] x [height] in the proportions of a picture. */
+/** The largest size within [width] x [height] with the proportions of a picture. */
 fun fit(width: Int, height: Int, pictureWidth: Int, pictureHeight: Int): Pair<Int, Int> {
     val scale = minOf(1.0, width / pictureWidth.toDouble(), height / pictureHeight.toDouble())
     return Pair(
@@ -60,7 +60,7 @@ fun fit(width: Int, height: Int, pictureWidth: Int, pictureHeight: Int): Pair<In
     )
 }
 
-/** How a picture is to be turned for EXIF's orientation: mirrored first, then rotated clockwise. */
+/** The transform for an EXIF orientation: mirror first, then rotate clockwise. */
 data class Turn(val degrees: Int, val mirrored: Boolean)
 
 fun turnOf(exifOrientation: Int): Turn =
@@ -78,7 +78,7 @@ fun turnOf(exifOrientation: Int): Turn =
 /**
  * The least quality of 0 to 100 whose JPEG has at least [bytes] bytes, or 100 if none has.
  *
- * [sizeOf] tells the size of the JPEG of a quality; sizes must grow with it.
+ * [sizeOf] gives the size of the JPEG at a quality; sizes must grow with it.
  */
 fun jpegQualityOf(bytes: Int, sizeOf: (Int) -> Int): Int {
     var low = 0
@@ -90,7 +90,7 @@ fun jpegQualityOf(bytes: Int, sizeOf: (Int) -> Int): Int {
     return low
 }
 
-/** Mean, median and so on of times in milliseconds, as profiles state them. */
+/** Statistics of times in milliseconds, as in profiles. */
 class Statistics(samples: List<Double>) {
     val samples = samples.map(::rounded)
     private val sorted = samples.sorted()
@@ -98,12 +98,12 @@ class Statistics(samples: List<Double>) {
     val minimum = rounded(sorted.first())
     val maximum = rounded(sorted.last())
 
-    /** Of the sample; 0 for a single one. */
+    /** Sample standard deviation; 0 for a single time. */
     val deviation = samples.average().let { mean ->
         rounded(sqrt(samples.sumOf { (it - mean) * (it - mean) } / (samples.size - 1).coerceAtLeast(1)))
     }
 
-    /** Linear between neighbours, as NumPy does it. */
+    /** Percentile, linear between neighbours, as in NumPy. */
     fun percentile(percent: Double): Double {
         val at = (sorted.size - 1) * percent / 100
         val low = sorted[at.toInt()]

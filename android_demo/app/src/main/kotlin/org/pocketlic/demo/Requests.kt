@@ -1,6 +1,6 @@
 package org.pocketlic.demo
 
-/** What an intent asks of the app. */
+/** The request in an intent. */
 sealed interface Request {
     data class Open(val uri: String) : Request
 
@@ -16,8 +16,8 @@ private const val VIEW = "android.intent.action.VIEW"
 private const val SEND = "android.intent.action.SEND"
 
 /**
- * Reads a VIEW or SEND intent: [data] of the one, [stream] of the other. Few apps know the type of `.plic` files, so
- * the [name] decides where the [type] says nothing.
+ * Reads a VIEW intent ([data]) or a SEND intent ([stream]). Few apps know the type of `.plic` files, so the [name]
+ * decides where the [type] is generic.
  */
 fun requestOf(action: String?, type: String?, data: String?, stream: String?, name: String?): Request {
     val uri = when (action) {
@@ -34,7 +34,7 @@ fun requestOf(action: String?, type: String?, data: String?, stream: String?, na
     }
 }
 
-/** A benchmark as asked for on its screen, or by `am start` with extras. */
+/** The options of a benchmark, from its screen or from the extras of `am start`. */
 data class BenchmarkRequest(
     val runs: Int = 20,
     val threads: Int = 1,
@@ -55,7 +55,7 @@ const val NATIVE_CORE = "native core"
  */
 fun benchmarkRequestOf(extras: Map<String, Any?>, ownFolder: String): BenchmarkRequest {
     val default = BenchmarkRequest()
-    // `am` has --ei, --ef and --es; numbers are taken from any of them.
+    // `am` has --ei, --ef and --es; numbers may come by any of them.
     fun number(key: String, otherwise: Double, range: ClosedFloatingPointRange<Double>): Double {
         val value = extras[key] ?: return otherwise
         val found = (value as? Number)?.toDouble() ?: value.toString().toDoubleOrNull()

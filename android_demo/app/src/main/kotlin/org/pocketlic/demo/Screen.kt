@@ -7,9 +7,9 @@ import android.view.View
 import android.widget.Toast
 import java.io.IOException
 
-/** What all screens share. */
+/** The base of all screens. */
 abstract class Screen : Activity() {
-    /** Shows a layout, whose root keeps clear of the system's bars, which newer systems draw over it. */
+    /** Shows a layout, with padding for the system's bars, which newer systems draw over the app. */
     protected fun show(layout: Int) {
         setContentView(layout)
         val root = findViewById<View>(R.id.root)
@@ -30,7 +30,7 @@ abstract class Screen : Activity() {
 
     protected fun say(text: String) = Toast.makeText(this, text, Toast.LENGTH_LONG).show()
 
-    /** Does something short, but not on the main thread, and then the rest on it; says what went wrong. */
+    /** Runs something short off the main thread, then the rest on it; shows errors. */
     protected fun inBackground(task: () -> Unit, then: () -> Unit) = Thread {
         val result = runCatching(task)
         runOnUiThread {
@@ -38,18 +38,18 @@ abstract class Screen : Activity() {
         }
     }.start()
 
-    /** Starts another app for a result, or says that there is none. */
+    /** Starts another app for a result, or shows that there is none. */
     protected fun ask(intent: Intent, code: Int, without: Int) {
         try {
             startActivityForResult(intent, code)
         } catch (_: ActivityNotFoundException) {
             say(getString(without))
-        } catch (_: SecurityException) { // the right to use the camera was taken away
+        } catch (_: SecurityException) { // permission for the camera was withdrawn
             say(getString(without))
         }
     }
 
-    /** One line for people about what went wrong. */
+    /** A one-line error message. */
     protected fun explain(failure: Throwable): String = when {
         failure is Cancelled || failure is PlicException && failure.status == PlicException.STOPPED ->
             getString(R.string.cancelled)
@@ -60,7 +60,7 @@ abstract class Screen : Activity() {
     }
 }
 
-/** A screen with one long work: rotated, the next screen takes it over; left, it is cancelled. */
+/** A screen with one [Work]: after a rotation the next screen takes it over; leaving the screen cancels it. */
 abstract class WorkScreen<T> : Screen(), Work.Listener<T> {
     protected var work: Work<T>? = null
 

@@ -5,13 +5,13 @@ import kotlinx.serialization.json.jsonArray
 import kotlinx.serialization.json.jsonObject
 import kotlinx.serialization.json.jsonPrimitive
 
-/** One conformance vector: the name of its file, and what that must decode to. */
+/** One conformance vector: the name of its file, and the expected hashes. */
 data class Vector(val name: String, val expected: Hashes)
 
 /**
- * The vectors of one model in vectors.json: the folder that their files lie in, and the vectors.
+ * The vectors of one model in vectors.json: the folder of their files, and the vectors.
  *
- * Throws IllegalArgumentException when there are none of this model.
+ * Throws IllegalArgumentException when there are none for this model.
  */
 fun vectorsOf(json: String, modelId: String): Pair<String, List<Vector>> {
     val models = Json.parseToJsonElement(json).jsonObject.getValue("models").jsonObject
@@ -24,19 +24,19 @@ fun vectorsOf(json: String, modelId: String): Pair<String, List<Vector>> {
     return Pair(folder, vectors)
 }
 
-/** What the self-test says about a delegate. */
+/** The self-test's verdict on a delegate. */
 sealed interface Verdict {
     data class Exact(val vectors: Int) : Verdict
 
-    /** [different]: the names of vectors that did not decode to the right pixels. */
+    /** [different]: names of the vectors with wrong pixels. */
     data class Different(val different: List<String>, val vectors: Int) : Verdict
 
     data class Unavailable(val reason: String) : Verdict
 }
 
 /**
- * Decodes every vector; [read] gives a vector's file. [progress] is told how many are done and answers whether to go
- * on; null when it said no.
+ * Decodes every vector; [read] gives a vector's file. [progress] gets the number that is done and returns whether to go
+ * on. Null when it returned false.
  */
 fun selfTest(engine: Engine, vectors: List<Vector>, read: (Vector) -> ByteArray, progress: (Int) -> Boolean): Verdict? {
     val different = mutableListOf<String>()
@@ -53,8 +53,8 @@ fun selfTest(engine: Engine, vectors: List<Vector>, read: (Vector) -> ByteArray,
 }
 
 /**
- * A way to run networks besides the native core. [open] takes a number of threads; it throws, or fails to link, where
- * the phone or the build does not have it. [tile] is as in [Engine]; [unit] is CPU, GPU or NPU.
+ * A runtime for networks besides the native core. [open] takes a number of threads; it throws, or fails to link, where
+ * the phone or the build does not have the runtime. [tile] is as in [Engine]; [unit] is CPU, GPU or NPU.
  */
 class Delegate(val name: String, val unit: String, val tile: Int, val open: (Int) -> NetworkRunner)
 

@@ -5,10 +5,10 @@ import android.os.Bundle
 import android.widget.Button
 import android.widget.TextView
 
-/** The verdict on each way to run the networks, as far as they are known; null stands for the native core. */
+/** The known verdicts on each way to run the networks; null stands for the native core. */
 typealias VerdictList = List<Pair<Delegate?, Verdict>>
 
-/** Runs the conformance vectors on everything that can run the networks, and says which are exact. */
+/** Runs the conformance vectors on everything that can run the networks, and shows which are exact. */
 class SelfTestActivity : WorkScreen<VerdictList>() {
     @Suppress("DEPRECATION", "UNCHECKED_CAST")
     override fun onCreate(state: Bundle?) {

@@ -3,10 +3,10 @@ package org.pocketlic.demo
 /** What the main screen shows: a photo and its codings, or a `.plic` file alone. */
 enum class Shown { NOTHING, PHOTO, FILE }
 
-/** What can be pressed on the main screen; [encode] is the button that cancels while something runs. */
+/** Which buttons of the main screen are enabled; [encode] cancels while something runs. */
 data class Buttons(val choose: Boolean, val encode: Boolean, val keep: Boolean, val compare: Boolean)
 
-/** [source]: there is something that was picked. What was cancelled or failed can be tried again. */
+/** [source]: something was picked. Cancelled or failed work can be started again. */
 fun buttonsOf(running: Boolean, source: Boolean, shown: Shown) = Buttons(
     choose = !running,
     encode = running || source && shown != Shown.FILE,
@@ -14,12 +14,12 @@ fun buttonsOf(running: Boolean, source: Boolean, shown: Shown) = Buttons(
     compare = shown == Shown.PHOTO,
 )
 
-/** What a screen has to do that was just made. */
+/** What a new screen has to do first. */
 enum class Begin { TAKE_OVER, LOAD, READ_INTENT, NOTHING }
 
 /**
- * [work]: an activity before it, rotated, left its work. [source]: what was picked is known, from before the process
- * died. [fresh]: there was no activity before.
+ * [work]: the activity before a rotation left its work. [source]: the picked picture is known, also from before the
+ * process died. [fresh]: there was no activity before.
  */
 fun beginOf(work: Boolean, source: Boolean, fresh: Boolean): Begin = when {
     work -> Begin.TAKE_OVER
@@ -28,12 +28,12 @@ fun beginOf(work: Boolean, source: Boolean, fresh: Boolean): Begin = when {
     else -> Begin.NOTHING
 }
 
-/** Whether pictures are given up when the system says, by onTrimMemory's [level], that it is short of memory. */
+/** Whether to release pictures at onTrimMemory's [level]. */
 fun givesUpPictures(level: Int, running: Boolean): Boolean = level >= TRIM_MEMORY_BACKGROUND && !running
 
 private const val TRIM_MEMORY_BACKGROUND = 40
 
-/** A name for the `.plic` file of what a URI's last segment names. */
+/** The name of a `.plic` file, from a URI's last segment. */
 fun plicNameOf(segment: String?): String {
     val stem = segment.orEmpty().substringAfterLast('/').substringBeforeLast('.')
     return stem.filter { it.isLetterOrDigit() || it in "-_" }.take(40).ifEmpty { "picture" } + ".plic"

@@ -7,10 +7,10 @@ import java.util.concurrent.Executors
 import java.util.concurrent.atomic.AtomicBoolean
 
 /**
- * Something long off the main thread, where what it reports and its end arrive. One at a time, so that the memory of one
- * that was cancelled is free when the next begins.
+ * Long work off the main thread; its reports and its end arrive on the main thread. Only one runs at a time, so that
+ * the memory of cancelled work is free when the next begins.
  *
- * It outlives the activity that began it: rotated, the new one takes it over with [attach] and is told how it stands.
+ * It outlives the activity that began it: after a rotation, the new activity calls [attach] and gets the current state.
  */
 class Work<T>(private val body: (Work<T>) -> T) {
     private val main = Handler(Looper.getMainLooper())
@@ -21,7 +21,7 @@ class Work<T>(private val body: (Work<T>) -> T) {
     private var end: Result<T>? = null
 
     interface Listener<T> {
-        /** [step] is the text of what it does now, [share] how much of it all is done. */
+        /** [step]: text of the current step. [share]: fraction of the whole work that is done. */
         fun onProgress(step: Int, share: Double)
 
         fun onEnd(result: Result<T>)
@@ -32,7 +32,7 @@ class Work<T>(private val body: (Work<T>) -> T) {
             val result = try {
                 if (cancelled.get()) throw Cancelled()
                 Result.success(body(this))
-            } catch (failure: Throwable) { // memory, too: the app goes on without this picture
+            } catch (failure: Throwable) { // also out of memory: the app goes on without this picture
                 Result.failure(failure)
             }
             main.post {
@@ -56,7 +56,7 @@ class Work<T>(private val body: (Work<T>) -> T) {
 
     val running get() = end == null
 
-    /** Says how far it is, and whether to go on. From the work's threads. */
+    /** Reports progress, and returns whether to go on. Called on the work's threads. */
     fun report(step: Int, share: Double): Boolean {
         main.post {
             this.step = step
