@@ -1,0 +1,141 @@
+// From pixels to symbols, in passes over the picture:
+//
+//     pixels -> analysis -> y, in 2^-8 of its grid; symbols of d   a strip of latent rows at a time
+//     y, d -> hyper-analysis -> z
+//     z -> means -> symbols of y, which take its place             anchors first, then the others
+//     symbols of d that their tables skip -> 0                     a band at a time
+#pragma once
+
+#include "parameters.h"
+#include "table_indices.h"
+
+namespace pocketlic {
+
+class Encoder {
+public:
+    // What it is given has to outlive it. The picture is prepared.
+    Encoder(Picture& picture, plic_error* error)
+        : picture_(picture), model_(picture.model), memory_(picture.memory), error_(error), workspace_(memory_),
+          indices_of_(picture), parameters_(picture, workspace_) {}
+
+    plic_status encode(plic_row_source* source, void* user);
+
+    // Symbols, as plic_symbols has them, once the picture is encoded; z is the picture's.
+    const int16_t* y() const { return y_.data(); }
+    const int16_t* details() const { return details_.data(); }
+
+private:
+    friend struct Whole;
+    // Pictures' rows as the analysis takes them: padded, three components, int8.
+    struct Window {
+        Buffer<int8_t> rows;
+        Buffer<uint8_t> given;  // one row as the source gives it
+        int32_t top = 0, bottom = 0;
+    };
+
+    // y, d and z. What they need besides is released at the end.
+    plic_status grids(plic_row_source* source, void* user, const Counts& counts);
+    // Makes the window hold these rows. False when the source stops.
+    bool fill(Window& window, const Region& need, int32_t width, plic_row_source* source, void* user);
+    // One part, in latents: y_ and details_, and both on their grids.
+    bool analyse(const Region& part, const View& pixels, const View* grid);
+    // Hands each output of a projection, in 2^-8 of its grid, to put(y, x, channel, value).
+    template <typename Put>
+    bool project(uint32_t output, const Projection& p, const View& from, const Region& region, Put put);
+    // y -> symbols: the anchors, or, once those are symbols everywhere, the others.
+    plic_status quantize(bool anchors);
+    // indices: those of tables of y, from latent row `top` on.
+    bool quantize_tile(const Region& tile, bool anchors, int32_t top, const uint8_t* indices);
+    // values(y, x): the latents at one place, in 2^-8 of the coarse grid, that become symbols; wide(y, x): those of the
+    // wide channels, or null if they are among the others.
+    template <typename Values, typename Wide>
+    void quantize_values(const Region& region, bool anchors, const View& means, const View& log2_steps, int32_t top,
+                         const uint8_t* indices, Values values, Wide wide) const;
+    template <typename T>
+    plic_status skip_details(const T* y, T* details);
+
+    static int64_t rounding_shift(int64_t v, int64_t shift) { return (v + (int64_t{1} << (shift - 1))) >> shift; }
+    static int8_t coarse(int64_t v) {
+        return static_cast<int8_t>(std::clamp<int64_t>(rounding_shift(v, 8), -128, 127));
+    }
+    // distance / step, rounded half up, where the distance is in 2^-8 of the step's unit.
+    static int32_t divide(int64_t distance, int64_t step) {
+        const int64_t n = 2 * distance + (step << 8), d = step << 9;
+        if (n >= 0 && n < d) return 0;  // as most are, and division is slow
+        return static_cast<int32_t>(n >= 0 ? n / d : -((-n + d - 1) / d));
+    }
+
+    // The symbol of a detail, which is in 2^-8 of its grid.
+    int32_t detail_symbol(size_t channel, int64_t value) const {
+        const int64_t bounded = std::clamp<int64_t>(value, -(128 << 8), (128 << 8) - 1);
+        return divide(bounded, picture_.step(0, static_cast<size_t>(model_.latents) + channel));
+    }
+
+    int16_t* latent(int32_t y, int32_t x) { return y_.data() + index(y, x, picture_.lw, model_.latents); }
+    int32_t* wide_values(int32_t y, int32_t x) {
+        return wide_.data() + index(y, x, picture_.lw, model_.wide_count);
+    }
+
+    Picture& picture_;
+    const plic_model& model_;
+    Memory& memory_;
+    plic_error* error_;
+    Workspace workspace_;
+    TableIndices indices_of_;
+    Parameters parameters_;
+    Buffer<int16_t> y_, details_;  // symbols, and before that y, as far as it fits, in 2^-8 of its coarse grid
+    Buffer<int32_t> wide_;         // y of the wide channels, which are finer and need more
+    Buffer<int32_t> acc_;
+    Buffer<uint8_t> scratch_;
+};
+
+template <typename Put>
+bool Encoder::project(uint32_t output, const Projection& p, const View& from, const Region& region, Put put) {
+    const Network& analysis = model_.networks[kAnalysis];
+    const int64_t zero = analysis.tensors[analysis.outputs[output]].spec.zero_point;
+    const auto outputs = static_cast<size_t>(p.accumulate.outputs);
+    if (!acc_.reserve(memory_, outputs * static_cast<size_t>(region.width())) ||
+        !scratch_.reserve(memory_, model_.kernels.scratch(p.accumulate)))
+        return false;
+    for (int32_t y = region.y0; y < region.y1; ++y) {
+        model_.kernels.accumulate(p.accumulate, from.at(y, region.x0), static_cast<size_t>(region.width()),
+                                  acc_.data(), scratch_.data());
+        const int32_t* acc = acc_.data();
+        for (int32_t x = region.x0; x < region.x1; ++x, acc += outputs) {
+            for (size_t c = 0; c < outputs; ++c) {
+                const int64_t sum = int64_t{acc[c]} - zero * p.sums[c] + p.bias[c];
+                const int32_t shift = p.shift[c];
+                put(y, x, c, shift < 0 ? rounding_shift(sum, -shift) : sum * (int64_t{1} << shift));
+            }
+        }
+    }
+    return true;
+}
+
+template <typename Values, typename Wide>
+void Encoder::quantize_values(const Region& region, bool anchors, const View& means, const View& log2_steps,
+                              int32_t top, const uint8_t* indices, Values values, Wide wide) const {
+    const auto channels = static_cast<size_t>(model_.latents);
+    for (int32_t y = region.y0; y < region.y1; ++y) {
+        for (int32_t x = region.x0; x < region.x1; ++x) {
+            const int8_t *mean = means.at(y, x), *log2_step = log2_steps.at(y, x);
+            const uint8_t* table = indices + index(y - top, x, picture_.lw, model_.latents);
+            auto* value = values(y, x);
+            const int32_t* next = wide(y, x);
+            for (size_t c = 0; c < channels; ++c) {
+                const uint8_t bits = model_.fine_bits[c];
+                const int64_t coarse_value = bits > 0 && next != nullptr ? *next++ : value[c];
+                if (is_anchor(y, x, c >= channels / 2) != anchors) continue;
+                // y is in 2^-8 of the coarse grid: bring it to the channel's own.
+                const int64_t bound = int64_t{128} << (8 + bits), scale = 1 << bits;
+                const int64_t distance =
+                    std::clamp(coarse_value * scale, -bound, bound - 1) - mean[c] * scale * 256;
+                const bool skipped = table[c] < model_.tables.skip();
+                value[c] = static_cast<std::decay_t<decltype(*value)>>(
+                    skipped ? 0 : divide(distance, picture_.step(log2_step[c], c)));
+            }
+        }
+    }
+}
+
+}  // namespace pocketlic
