@@ -14,6 +14,8 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
+from .drawn import draw
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".ppm", ".tif", ".tiff"}
 
 
@@ -29,11 +31,12 @@ class Photographs:
     """All pictures of a folder, decoded once to uint8[H, W, 3], from which batches of crops are drawn.
 
     A batch is a function of (seed, step, rank) alone, so resuming at a step needs no saved data position.
+    drawn: the part of the crops that are drawn by code (`drawn.py`) instead.
     FileNotFoundError when no picture is as large as a crop; OSError when one cannot be read.
     """
 
-    def __init__(self, folder: Path, crop: int, batch: int, seed: int = 0) -> None:
-        self.crop, self.batch, self.seed = crop, batch, seed
+    def __init__(self, folder: Path, crop: int, batch: int, seed: int = 0, drawn: float = 0.0) -> None:
+        self.crop, self.batch, self.seed, self.drawn = crop, batch, seed, drawn
         self.images: list[NDArray[np.uint8]] = []
         for path in track(list_photographs(folder), "decoding photographs"):
             with Image.open(path) as file:
@@ -70,6 +73,8 @@ class Photographs:
 
     def _crop(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         n = self.crop
+        if self.drawn and rng.random() < self.drawn:
+            return draw(rng, n)
         while True:
             index = min(int(np.searchsorted(self.cumulative, rng.random())), len(self.images) - 1)
             image = self.images[index]

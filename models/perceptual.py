@@ -82,7 +82,9 @@ def luma_distortion(a: Tensor, b: Tensor) -> Tensor:
     """
     a, b = (_enlarged(x) for x in (a, b))
     values = luma_metrics(a, b)
-    return sum((SHARES[name] / RANGES[name] * (BEST[name] - values[name]) for name in SHARES), torch.zeros(()))
+    # Flat pictures exceed the best value of PSNR-HVS-M: no negative cost for that.
+    short = {name: (BEST[name] - values[name]).clamp(min=0) for name in SHARES}
+    return sum((SHARES[name] / RANGES[name] * short[name] for name in SHARES), torch.zeros(()))
 
 
 def luma_metrics(a: Tensor, b: Tensor) -> dict[str, Tensor]:
@@ -289,7 +291,8 @@ def _vif(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         flat = (1 - busy) * (1 - variance_b * (4 / 255**2))
         terms.append(((busy * information + flat).sum((1, 2)), (busy * total + 1 - busy).sum((1, 2))))
     numerators, denominators = (torch.stack(parts, 1) for parts in zip(*terms, strict=True))
-    return plain[0] / (plain[1] + 1e-6), numerators, denominators
+    # A flat picture has no information to lose: 1.
+    return (plain[0] + 1e-6) / (plain[1] + 1e-6), numerators, denominators
 
 
 def _detail_loss(a: Tensor, b: Tensor) -> Tensor:

@@ -63,6 +63,8 @@ class TrainOptions:
     relu_leak: float = 0.1  # before the decay; see layers.leaky_gradient
     tune: Tune = "psnr"
     qualities: tuple[float, float] = (0.0, 100.0)
+    drawn: float = 0.0  # part of the crops that are drawn by code instead
+    again: int = 0  # crops of each batch that the codec has coded once before it sees them
     seed: int = 0
     threads: int = 0
     bf16: bool = True
@@ -232,6 +234,10 @@ class Step:
         image = self.image.float() / 255.0
         quality, (factor, average_rate, leak) = self.numbers[:-3], self.numbers[-3:]
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16, cache_enabled=False)
+        if again := self.options.again:  # so that a picture settles when it is coded again and again
+            with autocast, torch.no_grad():
+                decoded = self.codec(image[:again], quality[:again]).reconstruction
+            image[:again] = (decoded.clamp(0, 1) * 255).round() / 255
         with autocast, leaky_gradient(leak):
             coded = self.parallel(image, quality)
         loss, bpp, distortion = rate_distortion(coded, image, quality, self.options.tune)
@@ -348,7 +354,7 @@ def _train(
     torch.set_flush_denormal(True)
     keep_freed_memory()
     torch.backends.cudnn.allow_tf32 = False  # the latents need their digits
-    photographs = Photographs(options.data, options.crop, options.batch, options.seed)
+    photographs = Photographs(options.data, options.crop, options.batch, options.seed, options.drawn)
     torch.manual_seed(options.seed)
     codec = build(photographs).to(device)
     average = copy.deepcopy(codec).requires_grad_(False) if options.ema else codec

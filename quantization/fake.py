@@ -301,6 +301,19 @@ class FakeQuantNetwork(nn.Module):
                     multiple = RULES[self.rule][0]
                     _settle(node.module, exponent, 127 // multiple * multiple, *self._exponents(node), adapt)
 
+    @torch.no_grad()
+    def fit_scales(self, octaves: int) -> None:
+        """Enlarge the weight scales of rows that would be clipped, by `octaves` at most."""
+        for node in self.nodes:
+            if isinstance(node.module, CONVOLUTIONS):
+                assert self.rule != "free"
+                multiple = RULES[self.rule][0]
+                reach = rescaled(node.module)[0].flatten(1).abs().amax(1).clamp(min=1e-12)
+                needed = torch.ceil(torch.log2(reach / (127 // multiple * multiple)))
+                exponent: Tensor = node.module.weight_exponent  # type: ignore[assignment]
+                larger = torch.maximum(exponent, torch.minimum(needed, exponent + octaves))
+                exponent.copy_(larger.clamp(*self._exponents(node)))
+
     def _exponents(self, node: Node) -> tuple[int, int]:
         """The least and the greatest exponent of a convolution's weights, which the profile's shifts allow."""
         assert self.rule != "free"

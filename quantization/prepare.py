@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..models.data import Photographs
 from ..models.layers import Pointwise, clamp_ste, round_ste
-from ..models.network import LATENTS, Codec
+from ..models.network import LATENTS, STRIDE, Codec
 from ..models.postfilter import PostFilter
 from .equalize import equalize
 from .fake import CONVOLUTIONS, FakeQuantNetwork, FakeQuantProjection, Rule, train_unscaled
@@ -22,6 +22,7 @@ from .model import NETWORKS
 LOG2_STEP_EXPONENT = -5  # the hyper-synthesis gives log2 steps in 1/32 octaves
 GRID_REACH = 120.0  # latents are scaled so that nearly all lie within this of zero, on a grid of int8
 WIDE = 4  # channels, those with most levels, that get a four times finer grid
+ROOM = 1.05  # times its grid that a channel may reach for a flat colour
 
 
 def centred(x: Tensor) -> Tensor:
@@ -189,6 +190,73 @@ def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6
             weight = torch.cat([weight, weight[:, wide]], 1)
         train_unscaled(module, weight, bias)
     return codec.train()
+
+
+@torch.no_grad()
+def make_room(codec: Codec) -> list[int]:
+    """Give the channels of y room whose grid is too small for flat colours; in place, of a fake-quantized codec.
+
+    Grids are chosen by what photographs need, and 255 green is more than any photograph shows. Such a channel gets a
+    unit twice as large and becomes a wide one, so that its grid gets no coarser at high rates. What the codec computes
+    stays the same but for rounding; training makes good what that costs. Returns the channels changed, and changes
+    none when called again.
+    """
+    levels = torch.linspace(0, 1, 3)
+    colours = torch.cartesian_prod(levels, levels, levels)
+    side = 2 * STRIDE  # the middle sees no border
+    device = next(codec.parameters()).device
+    reach = torch.zeros(LATENTS, device=device)
+    for part in colours.to(device).split(9):
+        features, _ = codec.analysis(part[:, :, None, None].expand(-1, -1, side, side) - 0.5)
+        middle = codec.latent(features)[:, :, 3:5, 3:5]
+        reach = torch.maximum(reach, middle.abs().amax((0, 2, 3)))
+    wide: Tensor = codec.synthesis.wide  # type: ignore[assignment]
+    reach[wide] = 0
+    channels: list[int] = (reach > ROOM * 128).nonzero().flatten().tolist()
+    for channel in channels:
+        _widen_channel(codec, channel)
+    return channels
+
+
+@torch.no_grad()
+def _widen_channel(codec: Codec, channel: int) -> None:
+    """Double a channel's unit and make it wide."""
+    analysis, context, means, planes = codec.hyper_analysis, codec.context, codec.hyper_synthesis, codec.synthesis
+    assert isinstance(codec.latent, FakeQuantProjection)
+    assert isinstance(planes, Planes)
+    synthesis = planes.network
+    _halve_row(codec.latent.projection, codec.latent.weight_exponent, channel)
+    for network, name in ((means, "mean"), (context, "out")):
+        module = network.network.get_submodule(name)
+        _halve_row(module, module.weight_exponent, channel)
+    depthwise = context.network.depthwise
+    depthwise.weight_gain[channel] *= 2
+    depthwise.weight_exponent[channel] += 1
+    analysis.network.enter.weight_gain[:, channel] *= 2
+    planes.wide = torch.cat([planes.wide, planes.wide.new_tensor([channel])]).sort().values
+    column = LATENTS + int((planes.wide == channel).nonzero())
+    for module in (synthesis.network.enter, synthesis.network.canvas):
+        module.weight_gain[:, channel] *= 2
+        weight, gain = (_insert_column(x, channel, column) for x in (module.weight, module.weight_gain))
+        gain[:, column] /= 4
+        module.weight, module.weight_gain = nn.Parameter(weight), gain
+    synthesis.channels["y_hat"] = LATENTS + len(planes.wide)
+    codec.step_grid.unit[0, channel] = 0.25
+    codec.gains.log2_step[:, channel] -= 1
+    codec.gains.log2_scale[:, channel] -= 1
+    for network in (analysis, context, means, synthesis):
+        network.fit_scales(1)
+
+
+def _halve_row(module: nn.Module, exponent: Tensor, row: int) -> None:
+    module.weight_gain[row] /= 2
+    module.bias_gain[row] /= 2
+    exponent[row] -= 1
+
+
+def _insert_column(x: Tensor, source: int, target: int) -> Tensor:
+    """A copy of column `source` of [out, in] in front of column `target`."""
+    return torch.cat([x[:, :target], x[:, source : source + 1], x[:, target:]], 1)
 
 
 def install(codec: Codec, networks: dict[str, FakeQuantNetwork], wide: Tensor) -> None:

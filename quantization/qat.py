@@ -16,7 +16,7 @@ from .convert import from_integer_model, to_integer_model
 from .fake import Rule, settle
 from .model import load_model
 from .network import ModelError
-from .prepare import prepare
+from .prepare import make_room, prepare
 
 ADAPT_EVERY, ADAPT_PART = 500, 0.6  # steps between two fits of the weights' scales, and the part of a run that has them
 
@@ -56,7 +56,9 @@ def starting_codec(weights: Path, rule: Rule, photographs: Photographs) -> Codec
         return prepare(load_float(weights).to(accelerator()), rule, photographs)
     if model.profile != rule:
         raise ModelError(f"{weights} is a model of profile {model.profile}, not {rule}")
-    return from_integer_model(model).to(accelerator())
+    codec = from_integer_model(model).to(accelerator())
+    make_room(codec)
+    return codec
 
 
 def qat(options: TrainOptions, weights: Path, rule: Rule) -> Path:
