@@ -429,7 +429,7 @@ private:
         c.zero_in = in.spec.zero_point;
         c.zero = zero;
         c.low = low;
-        return true;
+        return model_.kernels.pack_depthwise(model_.arena, c) || out_of_memory();
     }
 
     // Gives each layer's output a place among those that are free while it is needed.

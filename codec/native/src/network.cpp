@@ -41,17 +41,18 @@ void run_pointwise(const Layer& layer, const Kernels& kernels, const View& x, co
         kernels.pointwise(layer.pointwise, x.at(row, y.region.x0), pixels, y.at(row, y.region.x0), scratch);
 }
 
-void run_depthwise(const Layer& layer, const Kernels& kernels, int32_t height, int32_t width, const View& x,
-                   const View& y, int32_t* acc) {
+void run_depthwise(const Layer& layer, const Kernels& kernels, int32_t height, const View& x, const View& y) {
+    constexpr int32_t kRows = 8;  // at a time
     const int32_t k = layer.depthwise.kernel;
-    const int8_t* rows[kMaxKernel];
-    for (int32_t row = y.region.y0; row < y.region.y1; ++row) {
-        for (int32_t dy = 0; dy < k; ++dy) {
-            const int32_t source = row + dy - k / 2;
-            rows[dy] = source >= 0 && source < height ? x.at(source, x.region.x0) : nullptr;
+    const Span span = {x.region.x0, x.region.x1, y.region.x0, y.region.x1};
+    const int8_t* rows[kRows + kMaxKernel];
+    for (int32_t row = y.region.y0; row < y.region.y1; row += kRows) {
+        const int32_t n = std::min(kRows, y.region.y1 - row);
+        for (int32_t i = 0; i < n + k - 1; ++i) {
+            const int32_t source = row + i - k / 2;
+            rows[i] = source >= 0 && source < height ? x.at(source, x.region.x0) : nullptr;
         }
-        kernels.depthwise(layer.depthwise, rows, x.region.x0, width, y.region.x0, y.region.x1,
-                          y.at(row, y.region.x0), acc);
+        kernels.depthwise(layer.depthwise, rows, n, span, y.at(row, y.region.x0));
     }
 }
 
@@ -170,9 +171,7 @@ bool run(const Network& network, const Kernels& kernels, Workspace& workspace, i
                 run_pointwise(layer, kernels, x, y, workspace.scratch.data());
                 break;
             case Kind::depthwise:
-                if (!workspace.acc.reserve(workspace.memory, static_cast<uint64_t>(y.channels))) return false;
-                run_depthwise(layer, kernels, height / source.denominator * source.numerator,
-                              width / source.denominator * source.numerator, x, y, workspace.acc.data());
+                run_depthwise(layer, kernels, height / source.denominator * source.numerator, x, y);
                 break;
             case Kind::add: {
                 const int32_t zero = tensor.spec.zero_point;

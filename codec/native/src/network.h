@@ -80,7 +80,6 @@ struct Workspace {
     static constexpr int32_t kSlots = 32;
     Memory& memory;
     Buffer<int8_t> slots[kSlots];
-    Buffer<int32_t> acc;
     Buffer<uint8_t> scratch;
     Buffer<int8_t> ends[2 * kMaxEnds];  // what a foreign runner takes and makes
 };

@@ -179,16 +179,19 @@ INLINE void depthwise_channels(const Depthwise& c, const int8_t* const* rows, in
     }
 }
 
-void depthwise_neon(const Depthwise& c, const int8_t* const* rows, int32_t x0, int32_t width, int32_t first,
-                    int32_t end, int8_t* y, int32_t*) {
+bool pack_nothing(Arena&, Depthwise&) { return true; }
+
+void depthwise_neon(const Depthwise& c, const int8_t* const* rows, int32_t n_rows, const Span& span, int8_t* y) {
     const size_t channels = count(c.channels);
     const int32_t half = c.kernel / 2;
-    for (int32_t column = first; column < end; ++column, y += channels) {
-        const int32_t from = std::max(0, half - column), to = std::min(c.kernel, width + half - column);
-        size_t at = 0;
-        for (; at + 32 <= channels; at += 32) depthwise_channels<4>(c, rows, x0, column, from, to, at, y);
-        for (; at + 8 <= channels; at += 8) depthwise_channels<1>(c, rows, x0, column, from, to, at, y);
-        for (; at < channels; ++at) y[at] = depthwise_one(c, rows, x0, column, from, to, at);
+    for (; n_rows > 0; --n_rows, ++rows) {
+        for (int32_t column = span.first; column < span.end; ++column, y += channels) {
+            const int32_t from = std::max(0, span.x0 + half - column), to = std::min(c.kernel, span.x1 + half - column);
+            size_t at = 0;
+            for (; at + 32 <= channels; at += 32) depthwise_channels<4>(c, rows, span.x0, column, from, to, at, y);
+            for (; at + 8 <= channels; at += 8) depthwise_channels<1>(c, rows, span.x0, column, from, to, at, y);
+            for (; at < channels; ++at) y[at] = depthwise_one(c, rows, span.x0, column, from, to, at);
+        }
     }
 }
 
@@ -278,10 +281,10 @@ void accumulate_dot(const Pointwise& c, const int8_t* x, size_t pixels, int32_t*
 }  // namespace
 
 const Kernels kNeon = {"neon",          always,    pack_ones,      no_scratch, pointwise_neon,
-                       accumulate_neon, rows_neon, depthwise_neon, add_neon};
+                       accumulate_neon, rows_neon, pack_nothing, depthwise_neon, add_neon};
 #if POCKETLIC_DOT
 const Kernels kDot = {"neon-dot",     has_dot,   pack_quads,     scratch_dot, pointwise_dot,
-                      accumulate_dot, rows_neon, depthwise_neon, add_neon};
+                      accumulate_dot, rows_neon, pack_nothing, depthwise_neon, add_neon};
 #endif
 
 }  // namespace pocketlic

@@ -25,6 +25,13 @@ struct Depthwise {
     const int32_t* bias = nullptr;    // as in the model
     const int32_t* shift = nullptr;
     int32_t zero_in = 0, zero = 0, low = -128;
+    const void* packed = nullptr;  // as the kernels' pack_depthwise() lays weights and biases out; null if it does not
+};
+
+// Columns of a row of pixels: inputs begin at x0 and end before x1, outputs are first .. end - 1. Where an input is
+// missing, the picture has ended.
+struct Span {
+    int32_t x0, x1, first, end;
 };
 
 // Accumulators and what they are multiplied by.
@@ -35,7 +42,8 @@ struct Term {
 struct Kernels {
     const char* name;
     bool (*supported)();
-    // Lays out int8 [outputs][inputs] weights and returns the bias with its correction; null without memory.
+    // Lays out int8 [outputs][inputs] weights and the bias with its correction, for `pointwise`, or, without a shift,
+    // for `accumulate`. Of layers, whose weights are even. False without memory.
     bool (*pack)(Arena& arena, const int8_t* weight, const int32_t* bias, int32_t zero_in, Pointwise& to);
     // Bytes that `pointwise` needs at `scratch`.
     size_t (*scratch)(const Pointwise&);
@@ -44,11 +52,11 @@ struct Kernels {
     void (*accumulate)(const Pointwise&, const int8_t* x, size_t pixels, int32_t* y, void* scratch);
     // Table rows: y = clamp((sum of acc * scale of all terms + base) >> 16, 0, last), last < 256.
     void (*rows)(const Term* terms, size_t n_terms, const int64_t* base, size_t count, int32_t last, uint8_t* y);
-    // One row of outputs. rows[dy]: the input row, or null above and below the picture. Input and output pixels are
-    // numbered in the picture, of `width` pixels; rows[dy] points at pixel `x0`; outputs are first .. end - 1.
-    // acc: room for `channels` values.
-    void (*depthwise)(const Depthwise&, const int8_t* const* rows, int32_t x0, int32_t width, int32_t first,
-                      int32_t end, int8_t* y, int32_t* acc);
+    // Sets `packed`. False without memory.
+    bool (*pack_depthwise)(Arena& arena, Depthwise& to);
+    // Rows of outputs, without gaps. rows[dy .. dy + kernel - 1]: the input rows of the dy-th one at column x0, null
+    // above and below the picture.
+    void (*depthwise)(const Depthwise&, const int8_t* const* rows, int32_t n_rows, const Span&, int8_t* y);
     // y = clamp(a + b + offset, low, 127)
     void (*add)(const int8_t* a, const int8_t* b, int32_t offset, int32_t low, size_t count, int8_t* y);
 };

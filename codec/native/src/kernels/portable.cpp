@@ -87,30 +87,7 @@ void rows_plain(const Term* terms, size_t n_terms, const int64_t* base, size_t c
     rows_from(0, terms, n_terms, base, count, last, y);
 }
 
-POCKETLIC_INLINE void depthwise_body(const Depthwise& c, const int8_t* const* rows, int32_t x0, int32_t width,
-                                     int32_t first, int32_t end, int8_t* y, int32_t* acc) {
-    const auto channels = static_cast<size_t>(c.channels);
-    const int32_t half = c.kernel / 2;
-    const auto zero_in = static_cast<int16_t>(c.zero_in);
-    for (int32_t column = first; column < end; ++column, y += channels) {
-        std::memcpy(acc, c.bias, channels * sizeof *acc);
-        for (int32_t dy = 0; dy < c.kernel; ++dy) {
-            if (rows[dy] == nullptr) continue;
-            for (int32_t dx = std::max(0, half - column); dx < std::min(c.kernel, width + half - column); ++dx) {
-                const int8_t* x = rows[dy] + static_cast<size_t>(column + dx - half - x0) * channels;
-                const int16_t* w = c.weight + static_cast<size_t>(dy * c.kernel + dx) * channels;
-                for (size_t j = 0; j < channels; ++j)
-                    acc[j] += static_cast<int16_t>(x[j] - zero_in) * w[j];
-            }
-        }
-        for (size_t j = 0; j < channels; ++j) y[j] = requantize(acc[j], c.shift[j], c.zero, c.low);
-    }
-}
-
-void depthwise_plain(const Depthwise& c, const int8_t* const* rows, int32_t x0, int32_t width, int32_t first,
-                     int32_t end, int8_t* y, int32_t* acc) {
-    depthwise_body(c, rows, x0, width, first, end, y, acc);
-}
+bool pack_nothing(Arena&, Depthwise&) { return true; }
 
 POCKETLIC_INLINE void add_body(const int8_t* a, const int8_t* b, int32_t offset, int32_t low, size_t count,
                                int8_t* y) {
@@ -125,12 +102,18 @@ void add_plain(const int8_t* a, const int8_t* b, int32_t offset, int32_t low, si
     add_body(a, b, offset, low, count, y);
 }
 
-constexpr Kernels kPortable = {"portable",       always,     pack_portable,   no_scratch, pointwise_plain,
-                               accumulate_plain, rows_plain, depthwise_plain, add_plain};
+constexpr Kernels kPortable = {"portable",       always,     pack_portable, no_scratch,         pointwise_plain,
+                               accumulate_plain, rows_plain, pack_nothing,  depthwise_portable, add_plain};
 
 constexpr const Kernels* kAll[] = {
 #if POCKETLIC_X86
-    &kVnni, &kAvx2,
+    &kAvx512Vnni,
+#endif
+#if POCKETLIC_AVX_VNNI
+    &kAvxVnni,
+#endif
+#if POCKETLIC_X86
+    &kAvx2,
 #endif
 #if POCKETLIC_DOT
     &kDot,
@@ -141,6 +124,34 @@ constexpr const Kernels* kAll[] = {
     &kPortable};
 
 }  // namespace
+
+void depthwise_portable(const Depthwise& c, const int8_t* const* rows, int32_t n_rows, const Span& span, int8_t* y) {
+    constexpr size_t kChannels = 64;  // whose sums are made at a time
+    const auto channels = static_cast<size_t>(c.channels);
+    const int32_t half = c.kernel / 2;
+    const auto zero_in = static_cast<int16_t>(c.zero_in);
+    for (; n_rows > 0; --n_rows, ++rows) {
+        for (int32_t column = span.first; column < span.end; ++column, y += channels) {
+            const int32_t begin = std::max(0, span.x0 + half - column);
+            const int32_t end = std::min(c.kernel, span.x1 + half - column);
+            for (size_t first = 0; first < channels; first += kChannels) {
+                const size_t n = std::min(kChannels, channels - first);
+                int32_t acc[kChannels];
+                std::memcpy(acc, c.bias + first, n * sizeof *acc);
+                for (int32_t dy = 0; dy < c.kernel; ++dy) {
+                    if (rows[dy] == nullptr) continue;
+                    for (int32_t dx = begin; dx < end; ++dx) {
+                        const int8_t* x = rows[dy] + static_cast<size_t>(column + dx - half - span.x0) * channels + first;
+                        const int16_t* w = c.weight + static_cast<size_t>(dy * c.kernel + dx) * channels + first;
+                        for (size_t j = 0; j < n; ++j) acc[j] += static_cast<int16_t>(x[j] - zero_in) * w[j];
+                    }
+                }
+                for (size_t j = 0; j < n; ++j)
+                    y[first + j] = requantize(acc[j], c.shift[first + j], c.zero, c.low);
+            }
+        }
+    }
+}
 
 const Kernels* kernels(size_t index) {
     for (const Kernels* k : kAll)

@@ -12,6 +12,13 @@
 #define POCKETLIC_X86 0
 #endif
 
+// The 256-bit dot product, with compilers that know it.
+#if POCKETLIC_X86 && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define POCKETLIC_AVX_VNNI 1
+#else
+#define POCKETLIC_AVX_VNNI 0
+#endif
+
 // Not big-endian, whose vectors count their lanes the other way round.
 #if defined(__ARM_NEON) && defined(__GNUC__) && !defined(__ARM_BIG_ENDIAN)
 #define POCKETLIC_ARM 1
@@ -30,7 +37,10 @@
 namespace pocketlic {
 
 #if POCKETLIC_X86
-extern const Kernels kAvx2, kVnni;
+extern const Kernels kAvx2, kAvx512Vnni;
+#endif
+#if POCKETLIC_AVX_VNNI
+extern const Kernels kAvxVnni;
 #endif
 #if POCKETLIC_ARM
 extern const Kernels kNeon;
@@ -58,6 +68,9 @@ inline void rows_from(size_t i, const Term* terms, size_t n_terms, const int64_t
         y[i] = static_cast<uint8_t>(std::clamp<int64_t>(sum >> 16, 0, last));
     }
 }
+
+// What other kernels leave kernels of unusual sizes to.
+void depthwise_portable(const Depthwise&, const int8_t* const* rows, int32_t n_rows, const Span&, int8_t* y);
 
 // Channel `at` of one pixel, of the columns begin .. end - 1 of the kernel: for channels that fill no vector.
 inline int8_t depthwise_one(const Depthwise& c, const int8_t* const* rows, int32_t x0, int32_t column, int32_t begin,
