@@ -30,6 +30,8 @@ bool has_avx512_vnni() {
            __builtin_cpu_supports("avx512vnni") != 0;
 }
 
+// In inline assembly below: GCC copies what the intrinsic of a dot product adds to, and then lacks registers.
+
 // ------------------------------------------------------------------------------------------- of all three sets
 
 #define TARGET __attribute__((target("avx2")))
@@ -81,7 +83,7 @@ TARGET void add_avx2(const int8_t* a, const int8_t* b, int32_t offset, int32_t l
 // What AVX2 and AVX-VNNI share.
 #define VECTORS_OF_32_BYTES                                                                                          \
     using Vector = __m256i;                                                                                          \
-    constexpr size_t kBytes = 32, kTileVectors = 2, kTilePixels = 6;                                                 \
+    constexpr size_t kBytes = 32, kTileVectors = 2;                                                                  \
     TARGET INLINE Vector load(const void* p) { return _mm256_loadu_si256(static_cast<const Vector*>(p)); }           \
     TARGET INLINE void store(void* p, Vector v) { _mm256_storeu_si256(static_cast<Vector*>(p), v); }                 \
     TARGET INLINE Vector flip(Vector v) { return _mm256_xor_si256(v, _mm256_set1_epi8(-128)); }                      \
@@ -106,6 +108,7 @@ TARGET void add_avx2(const int8_t* a, const int8_t* b, int32_t offset, int32_t l
 namespace avx2 {
 
 constexpr bool kHalves = true;
+constexpr size_t kTilePixels = 5;
 VECTORS_OF_32_BYTES
 
 // Halves of weights fit 7 bits, so that two products of theirs fit 16.
@@ -133,9 +136,13 @@ TARGET INLINE Vector dot_any(Vector acc, Vector x, Vector w) {
 namespace avx_vnni {
 
 constexpr bool kHalves = false;
+constexpr size_t kTilePixels = 6;
 VECTORS_OF_32_BYTES
 
-TARGET INLINE Vector dot(Vector acc, Vector x, Vector w) { return _mm256_dpbusd_avx_epi32(acc, x, w); }
+TARGET INLINE Vector dot(Vector acc, Vector x, Vector w) {
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(x), "x"(w));
+    return acc;
+}
 TARGET INLINE Vector dot_any(Vector acc, Vector x, Vector w) { return dot(acc, x, w); }
 
 #include "x86_simd.h"
@@ -180,7 +187,10 @@ TARGET INLINE Vector order_dwords(Vector v) {
                                          : _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
     return _mm512_permutexvar_epi32(order, v);
 }
-TARGET INLINE Vector dot(Vector acc, Vector x, Vector w) { return _mm512_dpbusd_epi32(acc, x, w); }
+TARGET INLINE Vector dot(Vector acc, Vector x, Vector w) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w));
+    return acc;
+}
 TARGET INLINE Vector dot_any(Vector acc, Vector x, Vector w) { return dot(acc, x, w); }
 
 #include "x86_simd.h"

@@ -65,7 +65,7 @@ bool pack_pointwise(Arena& arena, const int8_t* weight, const int32_t* bias, int
     return true;
 }
 
-constexpr size_t kChunk = 48;  // pixels whose inputs are made unsigned at a time
+constexpr size_t kChunk = 8 * kTilePixels;  // pixels whose inputs are made unsigned at a time
 
 size_t scratch(const Pointwise& c) { return kChunk * round_up(count(c.inputs), 4) + kBytes; }
 
