@@ -263,10 +263,14 @@ plic_status plic_run(const plic_model* model, const char* name, uint32_t height,
                             static_cast<int>(align));
     Memory memory(max_memory(limits));
     Workspace workspace(memory);
-    View in[kMaxEnds], made[kMaxEnds];
+    View in[kMaxEnds], out[kMaxEnds];
     for (uint32_t i = 0; i < network->input_count; ++i)
         // Inputs are only read.
         in[i] = {const_cast<int8_t*>(inputs[i]), {0, 0, h, w}, network->tensors[i].spec.channels};
+    for (uint32_t o = 0; o < network->output_count; ++o) {
+        const Tensor& t = network->tensors[network->outputs[o]];
+        out[o] = {outputs[o], whole(t, height, width), t.spec.channels};
+    }
     for (int32_t y = 0; y < h; y += step) {
         for (int32_t x = 0; x < w; x += step) {
             const Region part = {y, x, std::min(y + step, h), std::min(x + step, w)};
@@ -275,15 +279,7 @@ plic_status plic_run(const plic_model* model, const char* name, uint32_t height,
                 const Tensor& t = network->tensors[network->outputs[o]];
                 wanted[o] = part.scaled(t.numerator, t.denominator);
             }
-            if (!run(*network, model->kernels, workspace, h, w, in, wanted, made)) return no_memory(error, memory);
-            for (uint32_t o = 0; o < network->output_count; ++o) {
-                const View to = {outputs[o], whole(network->tensors[network->outputs[o]], height, width),
-                                 made[o].channels};
-                const Region& r = wanted[o];
-                for (int32_t row = r.y0; row < r.y1; ++row)
-                    std::memcpy(to.at(row, r.x0), made[o].at(row, r.x0),
-                                static_cast<size_t>(r.width()) * static_cast<size_t>(to.channels));
-            }
+            if (!run(*network, model->kernels, workspace, h, w, in, wanted, out)) return no_memory(error, memory);
         }
     }
     return PLIC_OK;

@@ -163,9 +163,9 @@ plic_status Decoder::synthesise(const Region& pixels, const View* inputs, int32_
     View rgb;
     if (!parameters_.view(rgb_, pixels, 3, rgb)) return no_memory(error_, memory_);
     // As many parts as there would be without what lies around.
-    const auto parts = [](int32_t side) {
-        constexpr int32_t kSide = kPart * kLatent, kAround = 2 * kFilterReach;
-        return side <= kSide + kAround ? 1 : (side - kAround + kSide - 1) / kSide;
+    const auto parts = [part = part_of(model_) * kLatent](int32_t side) {
+        constexpr int32_t kAround = 2 * kFilterReach;
+        return side <= part + kAround ? 1 : (side - kAround + part - 1) / part;
     };
     const int32_t rows = parts(pixels.height()), columns = parts(pixels.width());
     const auto bound = [](int32_t begin, int32_t end, int32_t i, int32_t n) {
@@ -176,11 +176,8 @@ plic_status Decoder::synthesise(const Region& pixels, const View* inputs, int32_
             const Region wanted = {
                 bound(pixels.y0, pixels.y1, i, rows), bound(pixels.x0, pixels.x1, j, columns),
                 bound(pixels.y0, pixels.y1, i + 1, rows), bound(pixels.x0, pixels.x1, j + 1, columns)};
-            View made;
-            if (!run(model_, kSynthesis, workspace_, picture_.lh, picture_.lw, inputs, &wanted, &made))
+            if (!run(model_, kSynthesis, workspace_, picture_.lh, picture_.lw, inputs, &wanted, &rgb))
                 return no_memory(error_, memory_);
-            for (int32_t y = wanted.y0; y < wanted.y1; ++y)
-                std::memcpy(rgb.at(y, wanted.x0), made.at(y, wanted.x0), 3 * static_cast<size_t>(wanted.width()));
         }
     }
     const int32_t right = std::min(pixels.x1, left + kTileColumns * kLatent);

@@ -3,6 +3,11 @@
 #include <cstring>
 
 namespace pocketlic {
+namespace {
+
+constexpr int32_t kStripRows = 32;  // of latents, that are analysed at a time
+
+}  // namespace
 
 plic_status Encoder::encode(plic_row_source* source, void* user) {
     const Counts counts = picture_.counts();
@@ -23,28 +28,29 @@ plic_status Encoder::grids(plic_row_source* source, void* user, const Counts& co
     Window window;
     Region regions[kMaxTensors];
     const auto rows_of = [&](int32_t top) {
-        const Region strip = {top, 0, std::min(top + kTileRows, picture_.lh), picture_.lw};
+        const Region strip = {top, 0, std::min(top + kStripRows, picture_.lh), picture_.lw};
         const Region wanted[2] = {strip, strip.scaled(2, 1)};
         plan(analysis, height, width, wanted, regions);
         return regions[0];
     };
     int32_t most = 0;
-    for (int32_t top = 0; top < picture_.lh; top += kTileRows) most = std::max(most, rows_of(top).height());
+    for (int32_t top = 0; top < picture_.lh; top += kStripRows) most = std::max(most, rows_of(top).height());
     if (!coarse_y.allocate(memory_, counts.y) || !coarse_d.allocate(memory_, counts.details) ||
         !window.rows.allocate(memory_, count(most, width, 3)) ||
         !window.given.allocate(memory_, uint64_t{picture_.info.width} * picture_.info.components))
         return no_memory(error_, memory_);
     const Region all = {0, 0, picture_.lh, picture_.lw};
     const View grid[2] = {{coarse_y.data(), all, model_.latents}, {coarse_d.data(), all, model_.details}};
-    for (int32_t top = 0; top < picture_.lh; top += kTileRows) {
+    for (int32_t top = 0; top < picture_.lh; top += kStripRows) {
         const Region need = rows_of(top);
         if (!fill(window, need, width, source, user))
             return fail(error_, PLIC_ERROR_STOPPED, "stopped by the source of rows");
         const View pixels = {window.rows.data(), {window.top, 0, window.bottom, width}, 3};
-        const int32_t bottom = std::min(top + kTileRows, picture_.lh);
-        for (int32_t y = top; y < bottom; y += kPart)
-            for (int32_t x = 0; x < picture_.lw; x += kPart)
-                if (!analyse({y, x, std::min(y + kPart, bottom), std::min(x + kPart, picture_.lw)}, pixels, grid))
+        const int32_t bottom = std::min(top + kStripRows, picture_.lh);
+        const int32_t part = std::min(part_of(model_), kTileColumns);
+        for (int32_t y = top; y < bottom; y += part)
+            for (int32_t x = 0; x < picture_.lw; x += part)
+                if (!analyse({y, x, std::min(y + part, bottom), std::min(x + part, picture_.lw)}, pixels, grid))
                     return no_memory(error_, memory_);
     }
     const View z = {picture_.z.data(), {0, 0, picture_.zh, picture_.zw}, model_.hypers};
@@ -87,7 +93,11 @@ bool Encoder::fill(Window& window, const Region& need, int32_t width, plic_row_s
 
 bool Encoder::analyse(const Region& part, const View& pixels, const View* grid) {
     const Region wanted[2] = {part, part.scaled(2, 1)};
+    const Network& analysis = model_.networks[kAnalysis];
     View made[2];
+    for (uint32_t o = 0; o < 2; ++o)
+        if (!parameters_.view(features_[o], wanted[o], analysis.tensors[analysis.outputs[o]].spec.channels, made[o]))
+            return false;
     if (!run(model_, kAnalysis, workspace_, picture_.lh * kLatent, picture_.lw * kLatent, &pixels, wanted,
              made))
         return false;

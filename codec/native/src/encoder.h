@@ -85,6 +85,7 @@ private:
     Parameters parameters_;
     Buffer<int16_t> y_, details_;  // symbols, and before that y, as far as it fits, in 2^-8 of its coarse grid
     Buffer<int32_t> wide_;         // y of the wide channels, which are finer and need more
+    Buffer<int8_t> features_[2];   // the analysis' outputs
     Buffer<int32_t> acc_;
     Buffer<uint8_t> scratch_;
 };

@@ -79,7 +79,7 @@ struct Workspace {
     explicit Workspace(Memory& account) : memory(account) {}
     static constexpr int32_t kSlots = 32;
     Memory& memory;
-    Buffer<int8_t> slots[kSlots];
+    Buffer<int8_t> slots[kSlots], kept;
     Buffer<uint8_t> scratch;
     Buffer<int8_t> ends[2 * kMaxEnds];  // what a foreign runner takes and makes
 };
@@ -87,9 +87,9 @@ struct Workspace {
 // Regions of all tensors that these regions of the outputs need. height, width: the picture's, in cells of an input.
 void plan(const Network& network, int32_t height, int32_t width, const Region* outputs, Region* regions);
 
-// Computes regions of the outputs from inputs that cover what `plan` says. outputs[i] is where it was left, in the
-// workspace, and may be larger than wanted. False without memory.
+// Computes regions of the outputs, into `outputs` that cover them, from inputs that cover what `plan` says. False
+// without memory.
 bool run(const Network& network, const Kernels& kernels, Workspace& workspace, int32_t height, int32_t width,
-         const View* inputs, const Region* wanted, View* outputs);
+         const View* inputs, const Region* wanted, const View* outputs);
 
 }  // namespace pocketlic

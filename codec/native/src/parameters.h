@@ -8,7 +8,7 @@
 
 namespace pocketlic {
 
-constexpr int32_t kTileRows = 32, kTileColumns = 64;  // latents
+constexpr int32_t kTileRows = 64, kTileColumns = 64;  // latents
 
 // Working memory of one thread.
 class Parameters {

@@ -11,7 +11,7 @@ namespace {
 // The window that it sees is what `plan` says, so its borders inside the picture do not reach the regions; of a fixed
 // size, it is shifted inward at the picture's borders, and what no region depends on may be anything.
 bool run_foreign(const plic_model& model, NetworkIndex index, Workspace& workspace, int32_t height, int32_t width,
-                 const View* inputs, const Region* wanted, View* outputs) {
+                 const View* inputs, const Region* wanted, const View* outputs) {
     static constexpr int32_t kPixelsPerCell[kNetworks] = {1, kLatent, kStride, kLatent, kLatent};  // of the inputs
     const Network& network = model.networks[index];
     Region regions[kMaxTensors];
@@ -52,16 +52,24 @@ bool run_foreign(const plic_model& model, NetworkIndex index, Workspace& workspa
         const Region region = window.scaled(t.numerator, t.denominator);
         made[o] = buffer(kMaxEnds + o, region, t.spec.channels);
         if (made[o] == nullptr) return false;
-        outputs[o] = {made[o], region, t.spec.channels};
     }
-    return model.runner(model.runner_user, network.name, static_cast<uint32_t>(window.height()),
-                        static_cast<uint32_t>(window.width()), in, made) == 0;
+    if (model.runner(model.runner_user, network.name, static_cast<uint32_t>(window.height()),
+                     static_cast<uint32_t>(window.width()), in, made) != 0)
+        return false;
+    for (uint32_t o = 0; o < network.output_count; ++o) {
+        const Tensor& t = network.tensors[network.outputs[o]];
+        const View from = {made[o], window.scaled(t.numerator, t.denominator), t.spec.channels};
+        const size_t bytes = static_cast<size_t>(wanted[o].width()) * static_cast<size_t>(t.spec.channels);
+        for (int32_t y = wanted[o].y0; y < wanted[o].y1; ++y)
+            std::memcpy(outputs[o].at(y, wanted[o].x0), from.at(y, wanted[o].x0), bytes);
+    }
+    return true;
 }
 
 }  // namespace
 
 bool run(const plic_model& model, NetworkIndex index, Workspace& workspace, int32_t height, int32_t width,
-         const View* inputs, const Region* wanted, View* outputs) {
+         const View* inputs, const Region* wanted, const View* outputs) {
     const Network& network = model.networks[index];
     return (model.runner != nullptr &&
             run_foreign(model, index, workspace, height, width, inputs, wanted, outputs)) ||
@@ -70,19 +78,13 @@ bool run(const plic_model& model, NetworkIndex index, Workspace& workspace, int3
 
 bool run_parts(const plic_model& model, NetworkIndex index, Workspace& workspace, int32_t height, int32_t width,
                const View* inputs, const Region& region, const View* outputs) {
-    const Network& network = model.networks[index];
-    for (int32_t y = region.y0; y < region.y1; y += kPart) {
-        for (int32_t x = region.x0; x < region.x1; x += kPart) {
-            const Region wanted = {y, x, std::min(y + kPart, region.y1), std::min(x + kPart, region.x1)};
-            Region all[kMaxEnds];
-            View made[kMaxEnds];
-            std::fill_n(all, network.output_count, wanted);
-            if (!run(model, index, workspace, height, width, inputs, all, made)) return false;
-            for (uint32_t o = 0; o < network.output_count; ++o) {
-                const size_t bytes = static_cast<size_t>(wanted.width()) * static_cast<size_t>(made[o].channels);
-                for (int32_t row = wanted.y0; row < wanted.y1; ++row)
-                    std::memcpy(outputs[o].at(row, x), made[o].at(row, x), bytes);
-            }
+    const int32_t part = part_of(model);
+    for (int32_t y = region.y0; y < region.y1; y += part) {
+        for (int32_t x = region.x0; x < region.x1; x += part) {
+            Region wanted[kMaxEnds];
+            std::fill_n(wanted, model.networks[index].output_count,
+                        Region{y, x, std::min(y + part, region.y1), std::min(x + part, region.x1)});
+            if (!run(model, index, workspace, height, width, inputs, wanted, outputs)) return false;
         }
     }
     return true;
