@@ -193,7 +193,7 @@ def _manifest(
         "format": FORMAT,
         "version": VERSION,
         "target": target,
-        "profile": model.profile,
+        "profile": model.rule,
         "model_id": model.model_id,
         "tile": tile,
         "mac_per_pixel": macs,

@@ -15,7 +15,7 @@ from ..codec.errors import PlicError
 from ..codec.image import read_picture
 from ..models import Tune
 from ..quantization.model import IntegerModel
-from ..quantization.network import ModelError, Profile
+from ..quantization.network import ModelError, Rule
 from ..quantization.shipped import DEFAULT_QUALITY, shipped_model
 from .bundle import MODEL, Bundle, open_bundle, write_bundle
 from .errors import ExportError
@@ -30,14 +30,15 @@ def export(
     target: Annotated[
         Literal[TargetName, "tflite-float"], typer.Option(help="what to export: see --list")
     ] = "tflite-int8",
-    profile: Annotated[
-        Profile, typer.Option(help="cpu: exact on CPUs; strict: on integer NPUs too, at a higher rate")
+    rule: Annotated[
+        Rule,
+        typer.Option("--rule", "--profile", help="cpu: exact on CPUs; strict: on integer NPUs too, at a higher rate"),
     ] = "cpu",
     tile: Annotated[
         int | None, typer.Option(help="make fixed-shape networks, for tiles of N x N pixels", metavar="N")
     ] = None,
     tune: Annotated[
-        Tune | None, typer.Option(help="what the weights are trained for; default: visual, or psnr with profile strict")
+        Tune | None, typer.Option(help="what the weights are trained for; default: visual, or psnr with rule strict")
     ] = None,
     image: Annotated[Path | None, typer.Option(help="photograph for the proof; default: a sample")] = None,
     quality: Annotated[
@@ -63,7 +64,7 @@ def export(
         elif target == FLOAT:
             _export_float(out or Path("build/float"))
         else:
-            _export(target, shipped_model(profile, tune, quality), tile, image, quality, out or Path("build/bundle"))
+            _export(target, shipped_model(rule, tune, quality), tile, image, quality, out or Path("build/bundle"))
     except (PlicError, ModelError) as error:
         typer.echo(f"export: {error}", err=True)
         raise typer.Exit(2) from None

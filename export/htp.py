@@ -66,7 +66,7 @@ class HtpExecutor:
             options.add_free_dimension_override_by_name("width", width)
             options.add_provider_for_devices(_devices(), {"backend_path": onnxruntime_qnn.get_qnn_htp_path()})
             try:
-                data = to_onnx(network, self.model.profile)
+                data = to_onnx(network, self.model.rule)
                 self._sessions[key] = onnxruntime.InferenceSession(data, options)
             except Exception as error:
                 raise ExportError(f"{network.name}: HTP refused: {' '.join(str(error).split())}") from error

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401, registers the operators below
 
 from ..quantization.model import IntegerModel
-from ..quantization.network import IntegerNetwork, Layer, Profile, Spec
+from ..quantization.network import IntegerNetwork, Layer, Rule, Spec
 from .errors import ExportError
 from .executorch import Backend
 from .tflite import PIXELS_PER_CELL
@@ -48,19 +48,19 @@ def model_to_pte(model: IntegerModel, pixels: int, backend: Backend) -> dict[str
     pixels: a multiple of 64. Raises as `to_pte` does.
     """
     return {
-        name: to_pte(network, (pixels // PIXELS_PER_CELL[name],) * 2, model.profile, backend)
+        name: to_pte(network, (pixels // PIXELS_PER_CELL[name],) * 2, model.rule, backend)
         for name, network in model.networks.items()
     }
 
 
-def to_pte(network: IntegerNetwork, size: tuple[int, int], profile: Profile, backend: Backend) -> bytes:
+def to_pte(network: IntegerNetwork, size: tuple[int, int], rule: Rule, backend: Backend) -> bytes:
     """Return the program of a network: method `forward`, inputs and outputs int8 [1, height, width, channels].
 
-    size: (height, width) of all inputs. Raises ModelError when the network breaks the profile's rules,
+    size: (height, width) of all inputs. Raises ModelError when the network breaks the rule,
     ExportError when the size is not a multiple of the network's strides, when float32 could not hold an
     accumulator, or when XNNPACK would not run all of it.
     """
-    network.check(profile)
+    network.check(rule)
     _require_float_exact(network)
     if any(side * n % d for side in size for n, d in network.strides.values()):
         raise ExportError(f"{network.name}: size {size[0]}x{size[1]} does not divide by its strides")

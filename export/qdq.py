@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from ..quantization.model import IntegerModel
-from ..quantization.network import IntegerNetwork, Layer, Profile, Spec
+from ..quantization.network import IntegerNetwork, Layer, Rule, Spec
 
 OPSET = 13
 IR_VERSION = 8  # the oldest with this opset, so that old runtimes read it
@@ -21,15 +21,15 @@ IR_VERSION = 8  # the oldest with this opset, so that old runtimes read it
 
 def model_to_onnx(model: IntegerModel) -> dict[str, bytes]:
     """Return the file of every network of a model, by name. Raises ModelError as `to_onnx` does."""
-    return {name: to_onnx(network, model.profile) for name, network in model.networks.items()}
+    return {name: to_onnx(network, model.rule) for name, network in model.networks.items()}
 
 
-def to_onnx(network: IntegerNetwork, profile: Profile) -> bytes:
+def to_onnx(network: IntegerNetwork, rule: Rule) -> bytes:
     """Return the file of a network: inputs and outputs int8 [1, height, width, channels], any size.
 
-    Raises ModelError when the network breaks the profile's rules.
+    Raises ModelError when the network breaks the rule.
     """
-    network.check(profile)
+    network.check(rule)
     writer = _Writer(network)
     for name in network.inputs:
         writer.node("Transpose", [name], f"{name}/nchw", perm=[0, 3, 1, 2])

@@ -28,7 +28,7 @@ from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-
 from numpy.typing import NDArray
 
 from ..quantization.model import IntegerModel
-from ..quantization.network import IntegerNetwork, Layer, Profile, Spec
+from ..quantization.network import IntegerNetwork, Layer, Rule, Spec
 from .errors import ExportError
 
 PIXELS_PER_CELL = {"analysis": 1, "hyper_analysis": 16, "hyper_synthesis": 64, "context": 16, "synthesis": 16}
@@ -45,20 +45,20 @@ def model_to_tflite(model: IntegerModel, pixels: int = DEFAULT_PIXELS) -> dict[s
     pixels: the picture's side, a multiple of 64. Raises as `to_tflite` does.
     """
     return {
-        name: to_tflite(network, (pixels // PIXELS_PER_CELL[name],) * 2, model.profile)
+        name: to_tflite(network, (pixels // PIXELS_PER_CELL[name],) * 2, model.rule)
         for name, network in model.networks.items()
     }
 
 
-def to_tflite(network: IntegerNetwork, size: tuple[int, int], profile: Profile) -> bytes:
+def to_tflite(network: IntegerNetwork, size: tuple[int, int], rule: Rule) -> bytes:
     """Return the flatbuffer of a network: inputs and outputs int8 [1, height, width, channels].
 
     size: (height, width) of all inputs. Tensors keep the names they have in the network. Raises ModelError
-    when the network breaks the profile's rules, ExportError when the size is not a multiple of the network's
+    when the network breaks the rule, ExportError when the size is not a multiple of the network's
     strides.
     """
-    network.check(profile)
-    writer = _Writer(network, size, profile)
+    network.check(rule)
+    writer = _Writer(network, size, rule)
     for name, spec in network.inputs.items():
         writer.activation(name, size, spec)
     for layer in network.layers:
@@ -69,10 +69,10 @@ def to_tflite(network: IntegerNetwork, size: tuple[int, int], profile: Profile) 
 class _Writer:
     """Collects the objects of one flatbuffer; activations are found by name."""
 
-    def __init__(self, network: IntegerNetwork, size: tuple[int, int], profile: Profile) -> None:
+    def __init__(self, network: IntegerNetwork, size: tuple[int, int], rule: Rule) -> None:
         self.network = network
         self.size = size
-        self.profile = profile
+        self.rule = rule
         self.tensors: list[Any] = []
         self.buffers: list[Any] = [schema.BufferT()]  # buffer 0 is empty by convention
         self.operators: list[Any] = []
@@ -151,7 +151,7 @@ class _Writer:
         weight = layer.weight[None] if depthwise else layer.weight[:, None, None, :]
         source = self.network.specs[layer.inputs[0]]
         scale = np.ldexp(np.float32(1), layer.spec.exponent - source.exponent - layer.shift.astype(np.int32))
-        if self.profile == "cpu":
+        if self.rule == "cpu":
             scale = np.nextafter(scale, np.float32(0))
         tensor = self.tensor(f"{layer.name}/weight", weight.shape, weight)
         tensor.quantization = _quantization(scale, 0, 3 if depthwise else 0)
@@ -203,7 +203,7 @@ class _Writer:
         graph.outputs = [self.index[o] for o in self.network.outputs]
         model = schema.ModelT()
         model.version = 3
-        model.description = f"pocketlic {self.network.name}, tie-free int8, profile {self.profile}".encode()
+        model.description = f"pocketlic {self.network.name}, tie-free int8, profile {self.rule}".encode()
         model.operatorCodes = self.codes
         model.subgraphs = [graph]
         model.buffers = self.buffers

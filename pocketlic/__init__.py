@@ -24,7 +24,7 @@ from .codec.format import DEFAULT_MAX_PIXELS, MODEL_ID_BYTES, read_header
 from .codec.rate_control import Encode, encode_to_bpp, encode_to_bytes, for_size
 from .export.litert import LiteRTExecutor
 from .models import Tune
-from .quantization.network import ModelError, Profile
+from .quantization.network import ModelError, Rule
 from .quantization.shipped import DEFAULT_QUALITY, MODELS, Weights, for_quality, shipped, shipped_model
 
 __all__ = ["FormatError", "ModelError", "PlicError", "decode", "encode", "shipped_model"]
@@ -34,8 +34,6 @@ Runtime = Literal["litert", "native", "reference"]
 
 The results are equal.
 """
-
-PROFILES: tuple[Profile, ...] = ("cpu", "strict")
 
 
 @cache
@@ -60,12 +58,13 @@ def encode(
     bpp: float | None = None,
     max_bytes: int | None = None,
     effort: int = 0,
-    profile: Profile = "cpu",
+    rule: Rule = "cpu",
     tune: Tune | None = None,
     runtime: Runtime = "litert",
     icc: bytes = b"",
     exif: bytes = b"",
     progress: Callable[[float], None] | None = None,
+    profile: Rule | None = None,
 ) -> bytes:
     """Encode uint8 [H, W, 3] RGB or [H, W] grey; returns `.plic` bytes.
 
@@ -73,12 +72,12 @@ def encode(
     max_bytes: the most that the file may have, which the highest quality found makes use of. effort: 0 to 9; each
     level takes longer for smaller files at equal fidelity, and needs torch; with weights tuned for PSNR, 1 and 2 gain
     less without it.
-    icc, exif: carried along as they are. tune: what the weights were trained for; if None, the eye (profile cpu) or
+    icc, exif: carried along as they are. tune: what the weights were trained for; if None, the eye (rule cpu) or
     PSNR (strict); decoding takes the right ones by itself. progress: told the part of an encoding that is done, 0 to 1,
-    where gradients are descended.
+    where gradients are descended. profile: an older name of `rule`.
 
     Raises PlicError on any other kind of array or quality, and when no quality gives the size; ModelError when the
-    profile has no such weights; ImportError without torch where it is needed.
+    rule has no such weights; ImportError without torch where it is needed.
     """
     if sum(choice is not None for choice in (quality, bpp, max_bytes)) > 1:
         raise PlicError("choose one of quality, bits per pixel and greatest size")
@@ -89,7 +88,7 @@ def encode(
 
         return attempt
 
-    encoders = [(weights.quality, encoder(weights)) for weights in shipped(profile, tune)]
+    encoders = [(weights.quality, encoder(weights)) for weights in shipped(profile or rule, tune)]
     if bpp is not None:
         pixels = math.prod(image.shape[:2])
         return encode_to_bpp(for_size(encoders, bpp * pixels / 8), effort, pixels, bpp)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from . import PROFILES, PlicError, Runtime, shipped_model
+from . import PlicError, Runtime, shipped_model
 from . import decode as decode_bytes
 from . import encode as encode_pixels
 from .codec import format as plic
@@ -25,7 +25,7 @@ from .codec.image import Picture, read_picture, write_atomic, write_picture
 from .export.cli import export
 from .models import Tune
 from .profiling.cli import profile_app
-from .quantization.network import ModelError, Profile
+from .quantization.network import RULES, ModelError, Rule
 from .quantization.shipped import DEFAULT_QUALITY
 
 app = typer.Typer(
@@ -35,8 +35,10 @@ app.command()(export)
 app.add_typer(profile_app, name="profile")
 
 TUNE_HELP = "what weights are trained for"
-CHOICE_HELP = f"{TUNE_HELP}; default: visual, with profile strict psnr"
-PROFILE_HELP = "cpu: exact on CPU runtimes; strict: on integer NPUs too"
+CHOICE_HELP = f"{TUNE_HELP}; default: visual, with rule strict psnr"
+RuleOption = Annotated[
+    Rule, typer.Option("--rule", "--profile", help="cpu: exact on CPU runtimes; strict: on integer NPUs too")
+]
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def encode(
             min=0, max=9, help="time spent on a smaller file; needs torch, but 1 and 2 with --tune psnr do without"
         ),
     ] = 0,
-    profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
+    rule: RuleOption = "cpu",
     tune: Annotated[Tune | None, typer.Option(help=CHOICE_HELP)] = None,
     runtime: Annotated[Runtime, typer.Option(help="what runs the networks; the result is the same")] = "litert",
 ) -> None:
@@ -87,7 +89,7 @@ def encode(
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("encoding", total=1.0, visible=False)
             data = encode_pixels(
-                source.pixels, quality, bpp=bpp, max_bytes=max_bytes, effort=effort, profile=profile, tune=tune,
+                source.pixels, quality, bpp=bpp, max_bytes=max_bytes, effort=effort, rule=rule, tune=tune,
                 runtime=runtime, icc=source.icc, exif=source.exif,
                 progress=lambda part: bar.update(task, completed=part, visible=True),
             )  # fmt: skip
@@ -140,7 +142,7 @@ def info(file: Path, as_json: Annotated[bool, typer.Option("--json")] = False) -
 
 @app.command()
 def complexity(
-    profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
+    rule: RuleOption = "cpu",
     tune: Annotated[Tune | None, typer.Option(help=CHOICE_HELP)] = None,
     quality: Annotated[float, typer.Option(min=0.0, max=100.0, help="whose model it is")] = DEFAULT_QUALITY,
     as_json: Annotated[bool, typer.Option("--json")] = False,
@@ -149,7 +151,7 @@ def complexity(
     from .codec.complexity import VMUC_KMAC_PER_PIXEL, count
 
     with one_line_errors():
-        result = count(shipped_model(profile, tune, quality))
+        result = count(shipped_model(rule, tune, quality))
     if as_json:
         typer.echo(json.dumps(result.to_json()))
         return
@@ -238,7 +240,7 @@ def qat(
     weights: Annotated[Path, typer.Option(help="float weights (.pt, .safetensors), or an integer model to train on")],
     data: Data,
     out: Out,
-    profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
+    rule: RuleOption = "cpu",
     steps: Steps = 8000,
     batch: Batch = 8,
     crop: Crop = 256,
@@ -267,7 +269,7 @@ def qat(
             data, out, steps, batch, crop, muon_lr, adam_lr, decay=decay, seed=seed, threads=threads,
             ema=0.0, bf16=False, relu_leak=0.0, tune=tune, qualities=qualities, kodak=kodak, save_minutes=save_minutes,
         )  # fmt: skip
-        run(options, weights, profile)
+        run(options, weights, rule)
         path = out / "model.safetensors"
         model = load_model(path)
         calibrated = calibrate(model, sample(data), LiteRTExecutor.from_model(model), qualities)
@@ -279,9 +281,9 @@ def evaluate(
     images: Annotated[Path, typer.Argument(help="folder of pictures")],
     out: Annotated[Path, typer.Option(help="folder for files and results; what it has already is not redone")],
     qualities: Annotated[str, typer.Option(help="of Pocketlic, 0 to 100")] = "0,10,25,40,55,70,85,95,100",
-    profile: Annotated[Profile, typer.Option(help=PROFILE_HELP)] = "cpu",
+    rule: RuleOption = "cpu",
     tune: Annotated[str | None, typer.Option(help=f"{CHOICE_HELP}; both with a comma")] = None,
-    model: Annotated[Path | None, typer.Option(help="an integer model file instead of the profile's")] = None,
+    model: Annotated[Path | None, typer.Option(help="an integer model file instead of the rule's")] = None,
     effort: Annotated[str, typer.Option(help="of Pocketlic, 0 to 9; a curve for each")] = "0",
     verify: Annotated[bool, typer.Option("--verify", help="repeat with the NumPy reference; slow")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="processes of one thread each")] = 1,
@@ -302,7 +304,7 @@ def evaluate(
         from .profiling.evaluation.rate_distortion import evaluate as run
         from .profiling.evaluation.report import print_tables, write_json, write_page, write_plots
 
-        chosen = parse_codecs(codecs, qualities, effort, profile, model, vvc, tune)
+        chosen = parse_codecs(codecs, qualities, effort, rule, model, vvc, tune)
         evaluation = run(images, chosen, out, parse_metrics(metrics), jobs=jobs, verify=verify, anchor=anchor)
         write_json(evaluation, out / "evaluation.json")
         write_plots(evaluation, out)
@@ -338,8 +340,8 @@ def verify(
         if opened is not None:
             models = {"bundle": opened.model}
         else:
-            models = {name: shipped_model(name) for name in PROFILES}
-            models |= {f"extreme-{name}": extreme_model(name) for name in PROFILES}
+            models = {name: shipped_model(name) for name in RULES}
+            models |= {f"extreme-{name}": extreme_model(name) for name in RULES}
         console = Console()
         table = Table("cell", "outcome", "vectors", "symbols differ", "pixels differ", "seconds", "why")
         if not console.is_terminal:

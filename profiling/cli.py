@@ -13,7 +13,7 @@ from rich.table import Table
 from ..codec.errors import PlicError
 from ..codec.image import write_atomic
 from ..models import Tune
-from ..quantization.network import ModelError, Profile
+from ..quantization.network import ModelError, Rule
 
 profile_app = typer.Typer(
     invoke_without_command=True, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -136,16 +136,16 @@ def codecs(
     quality: Annotated[float, typer.Option(min=0, max=100, help="of Pocketlic; the others meet its rate")] = 60.0,
     names: Annotated[str, typer.Option("--codecs", help="names separated by commas")] = "jpeg,webp,avif,jxl,heic",
     runs: Annotated[int, typer.Option(min=1, help="timed passes, after one to warm up")] = 10,
-    profile: Annotated[Profile, typer.Option(help="of Pocketlic's weights")] = "cpu",
+    rule: Annotated[Rule, typer.Option("--rule", "--profile", help="of Pocketlic's weights")] = "cpu",
     tune: Annotated[
-        Tune | None, typer.Option(help="what they are trained for; default: visual, with profile strict psnr")
+        Tune | None, typer.Option(help="what they are trained for; default: visual, with rule strict psnr")
     ] = None,
 ) -> None:
     """Time Pocketlic beside other codecs on this machine: one thread, the same rate, in turns."""
     try:
         from .device.side_by_side import HEADINGS, choose, rows, side_by_side, write
 
-        report = side_by_side(images, choose(names, quality, profile, tune), runs, Console(stderr=True))
+        report = side_by_side(images, choose(names, quality, rule, tune), runs, Console(stderr=True))
         paths = write(report, out)
     except (PlicError, ModelError, ImportError, OSError) as error:
         raise _fail(error) from None

@@ -14,7 +14,7 @@ from ..models.entropy import ROWS_PER_OCTAVE, SCALE_MIN, mixture_tables
 from ..models.network import HYPER, LATENTS, Codec, Widths
 from .fake import CONVOLUTIONS, FakeQuantNetwork, FakeQuantProjection, train_balanced
 from .model import NETWORKS, IntegerModel
-from .network import Int8, ModelError, Profile
+from .network import Int8, ModelError
 from .prepare import install, widen
 
 SKIP_MASS = 2e-4  # rows whose symbols are nonzero more rarely than this are not coded
@@ -54,7 +54,6 @@ def to_integer_model(codec: Codec, notes: dict[str, str]) -> IntegerModel:
     }
     rule = networks["analysis"].rule
     assert rule != "free"
-    profile: Profile = rule
     wide: Tensor = codec.synthesis.wide  # type: ignore[assignment]
     features, fine = (networks["analysis"].exponent(name) for name in networks["analysis"].outputs)
     latent_weight, latent_exponent, latent_bias = _projection(codec, "latent")
@@ -71,7 +70,7 @@ def to_integer_model(codec: Codec, notes: dict[str, str]) -> IntegerModel:
     scales = SCALE_MIN * 2.0 ** (np.arange(64) / ROWS_PER_OCTAVE)
     skip = int(sum(math.erfc(0.5 / (s * math.sqrt(2))) < SKIP_MASS for s in scales))
     model = IntegerModel(
-        profile=profile,
+        rule=rule,
         networks={name: network.to_integer() for name, network in networks.items()},
         latent_weight=latent_weight,
         latent_bias=_int32(latent_bias / torch.exp2(latent_exponent + features)),
@@ -120,7 +119,7 @@ def from_integer_model(model: IntegerModel) -> Codec:
     widen(codec.synthesis.enter, wide)
     widen(codec.synthesis.canvas, wide)
     networks = {
-        name: FakeQuantNetwork.from_integer(network, getattr(codec, name), model.profile)
+        name: FakeQuantNetwork.from_integer(network, getattr(codec, name), model.rule)
         for name, network in model.networks.items()
     }
     convolutions = [m for network in networks.values() for m in network.modules() if isinstance(m, CONVOLUTIONS)]

@@ -2,7 +2,7 @@
 
 A network is traced into its leaf operations. Every tensor gets a power-of-two scale; tensors that meet in a
 sum, or that only move pixels, share one. Weights get power-of-two scales per output channel and obey the
-tie-free rule of the profile (see `integer`), so that what is trained here is what the integers will do.
+tie-free rule (see `network`), so that what is trained here is what the integers will do.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ..models.layers import LEAVES, Add, Depthwise, Pointwise, relu, round_ste
-from .network import RULES, IntegerNetwork, Kind, Layer, ModelError, Profile, Spec
+from .network import RULES, IntegerNetwork, Kind, Layer, ModelError, Rule, Spec
 
-Rule = Literal["free", "cpu", "strict"]
-"""A tie-free profile, or `free`: 8-bit weights with any scale, the yardstick for what the profiles cost."""
+TrainingRule = Literal["free", "cpu", "strict"]
+"""A tie-free rule, or `free`: 8-bit weights with any scale, the yardstick for what the rules cost."""
 
 
 CONVOLUTIONS = (Pointwise, Depthwise)
@@ -226,7 +226,7 @@ class FakeQuantNetwork(nn.Module):
         self,
         name: str,
         network: nn.Module,
-        rule: Rule,
+        rule: TrainingRule,
         fixed: dict[str, int],
         zero_points: dict[str, int] | None = None,
     ) -> None:
@@ -315,7 +315,7 @@ class FakeQuantNetwork(nn.Module):
                 exponent.copy_(larger.clamp(*self._exponents(node)))
 
     def _exponents(self, node: Node) -> tuple[int, int]:
-        """The least and the greatest exponent of a convolution's weights, which the profile's shifts allow."""
+        """The least and the greatest exponent of a convolution's weights, whose shifts the rule allows."""
         assert self.rule != "free"
         _, _, least, most = RULES[self.rule]
         difference = self.exponent(node.name) - self.exponent(node.inputs[0])
@@ -374,7 +374,7 @@ class FakeQuantNetwork(nn.Module):
 
     @staticmethod
     @torch.no_grad()
-    def from_integer(integers: IntegerNetwork, network: nn.Module, profile: Profile) -> FakeQuantNetwork:
+    def from_integer(integers: IntegerNetwork, network: nn.Module, rule: Rule) -> FakeQuantNetwork:
         """The inverse of `to_integer`: `network`, whose weights are set to those of the integers, as they compute.
 
         ModelError when the integers are another network's.
@@ -382,7 +382,7 @@ class FakeQuantNetwork(nn.Module):
         specs = integers.specs
         exponents = {name: spec.exponent for name, spec in specs.items()}
         zero_points = {name: spec.zero_point for name, spec in integers.inputs.items()}
-        fake = FakeQuantNetwork(integers.name, network, profile, {}, zero_points)
+        fake = FakeQuantNetwork(integers.name, network, rule, {}, zero_points)
         ours = [(node.name, node.inputs) for node in fake.nodes], tuple(fake.outputs), tuple(fake.inputs)
         theirs = [(layer.name, layer.inputs) for layer in integers.layers], integers.outputs, tuple(integers.inputs)
         if ours != theirs:
@@ -405,10 +405,9 @@ class FakeQuantNetwork(nn.Module):
 
     @torch.no_grad()
     def to_integer(self) -> IntegerNetwork:
-        """The integer twin; its `check` holds for the profile."""
+        """The integer twin, which obeys the rule. ValueError when the rule is `free`."""
         if self.rule == "free":
             raise ValueError("free scales have no integer twin")
-        profile: Profile = self.rule
         spec = {}
         layers = []
         for name in self.inputs:
@@ -442,7 +441,7 @@ class FakeQuantNetwork(nn.Module):
             layers.append(Layer(kind, node.name, node.inputs, spec[node.name], rectified, factor, **parts))
         inputs = {name: spec[name] for name in self.inputs}
         network = IntegerNetwork(self.name, inputs, tuple(layers), tuple(self.outputs))
-        network.check(profile)
+        network.check(self.rule)
         return network
 
 

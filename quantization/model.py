@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..models.filter_classes import CLASSES, OFFSETS
 from . import model_file
-from .network import MAX_CHANNELS, RULES, Int8, Int32, IntegerNetwork, ModelError, Profile
+from .network import MAX_CHANNELS, RULES, Int8, Int32, IntegerNetwork, ModelError, Rule
 
 NETWORKS = ("analysis", "hyper_analysis", "hyper_synthesis", "context", "synthesis")
 
@@ -29,7 +29,7 @@ class IntegerModel:
     indices 2**-16.
     """
 
-    profile: Profile
+    rule: Rule
     networks: dict[str, IntegerNetwork]
     # Features at 1/16 -> y; y = accumulator << shift, or rounded >> -shift, in 2**-8.
     latent_weight: Annotated[Int8, "latents", "features"]
@@ -104,14 +104,14 @@ class IntegerModel:
         }
 
     def check(self) -> None:
-        """Raise ModelError unless all parts are there, fit together, and obey the profile."""
-        if self.profile not in RULES:
-            raise ModelError(f"there is no profile {self.profile}")
+        """Raise ModelError unless all parts are there, fit together, and obey the tie-free rule."""
+        if self.rule not in RULES:
+            raise ModelError(f"there is no rule {self.rule}")
         if set(self.networks) != set(NETWORKS):
             names = ", ".join(NETWORKS)
             raise ModelError(f"a model has the networks {names}; this one has {', '.join(self.networks)}")
         for network in self.networks.values():
-            network.check(self.profile)
+            network.check(self.rule)
         if not isinstance(self.notes, dict) or not all(isinstance(v, str) for v in self.notes.values()):
             raise ModelError("notes are not texts by name")
         self._check_arrays()
@@ -177,7 +177,7 @@ class IntegerModel:
         """The model file: the one that it was read from, or else a new one. Equal models give equal bytes."""
         if self._file is not None:
             return self._file
-        return model_file.write(model_file.Description(self.profile, self.skip, self.notes, self.networks), self.arrays)
+        return model_file.write(model_file.Description(self.rule, self.skip, self.notes, self.networks), self.arrays)
 
     @staticmethod
     def from_bytes(data: bytes) -> IntegerModel:

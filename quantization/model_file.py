@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from .network import IntegerNetwork, Layer, ModelError, Profile, Spec
+from .network import IntegerNetwork, Layer, ModelError, Rule, Spec
 
 MAX_HEADER, MAX_LEVELS, MAX_KEYS = 1 << 20, 16, 1024
 """Limits every decoder must support, of the header's bytes, of JSON's nesting and of an object's keys."""
@@ -32,7 +32,7 @@ Arrays = dict[str, NDArray[Any]]
 class Description(NamedTuple):
     """What a model file holds beside the model's arrays."""
 
-    profile: Profile
+    rule: Rule
     skip: int
     notes: dict[str, str]
     networks: dict[str, IntegerNetwork]
@@ -52,7 +52,7 @@ def write(description: Description, arrays: Mapping[str, NDArray[Any]]) -> bytes
             "outputs": network.outputs,
         }
     content = {
-        "profile": description.profile, "skip": description.skip, "networks": networks, "notes": description.notes,
+        "profile": description.rule, "skip": description.skip, "networks": networks, "notes": description.notes,
     }  # fmt: skip
     # One metadata key: safetensors keeps several in no fixed order, and the bytes are hashed.
     metadata = {_METADATA: json.dumps(content, sort_keys=True)}

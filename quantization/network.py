@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 
 Kind = Literal["pointwise", "depthwise", "add", "upsample", "space_to_depth", "depth_to_space"]
 Rule = Literal["cpu", "strict"]
-Profile = Rule
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]

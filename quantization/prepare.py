@@ -16,7 +16,7 @@ from ..models.layers import Pointwise, clamp_ste, round_ste
 from ..models.network import LATENTS, STRIDE, Codec
 from ..models.postfilter import PostFilter
 from .equalize import equalize
-from .fake import CONVOLUTIONS, FakeQuantNetwork, FakeQuantProjection, Rule, train_unscaled
+from .fake import CONVOLUTIONS, FakeQuantNetwork, FakeQuantProjection, TrainingRule, train_unscaled
 from .model import NETWORKS
 
 LOG2_STEP_EXPONENT = -5  # the hyper-synthesis gives log2 steps in 1/32 octaves
@@ -129,7 +129,7 @@ def _calls(codec: Codec, image: Tensor, quality: Tensor) -> dict[str, tuple[Tens
 
 
 @torch.no_grad()
-def prepare(codec: Codec, rule: Rule, photographs: Photographs, batches: int = 6) -> Codec:
+def prepare(codec: Codec, rule: TrainingRule, photographs: Photographs, batches: int = 6) -> Codec:
     """Turn a float codec, in place, into a fake-quantized one calibrated on crops of training photographs."""
     codec.eval()
     device = next(codec.parameters()).device

@@ -13,7 +13,7 @@ from ..models.data import Photographs
 from ..models.network import Codec, Widths
 from ..models.train import TrainOptions, accelerator, train
 from .convert import from_integer_model, to_integer_model
-from .fake import Rule, settle
+from .fake import TrainingRule, settle
 from .model import load_model
 from .network import ModelError
 from .prepare import make_room, prepare
@@ -48,20 +48,20 @@ def save_float(codec: Codec, path: Path, notes: dict[str, str]) -> None:
     save_file(state, path, metadata=notes)
 
 
-def starting_codec(weights: Path, rule: Rule, photographs: Photographs) -> Codec:
+def starting_codec(weights: Path, rule: TrainingRule, photographs: Photographs) -> Codec:
     """A fake-quantized codec of float weights or of an integer model; ModelError, OSError as `load_float`'s."""
     try:
         model = load_model(weights)
     except ModelError:
         return prepare(load_float(weights).to(accelerator()), rule, photographs)
-    if model.profile != rule:
-        raise ModelError(f"{weights} is a model of profile {model.profile}, not {rule}")
+    if model.rule != rule:
+        raise ModelError(f"{weights} is a model of rule {model.rule}, not {rule}")
     codec = from_integer_model(model).to(accelerator())
     make_room(codec)
     return codec
 
 
-def qat(options: TrainOptions, weights: Path, rule: Rule) -> Path:
+def qat(options: TrainOptions, weights: Path, rule: TrainingRule) -> Path:
     """Train float weights, or an integer model on, under fake quantization; or resume. Returns the last checkpoint.
 
     Unless the rule is `free`, the integers of the last weights are written to out/model.safetensors. Not those

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from ..models import Tune
 from .model import IntegerModel, load_model
-from .network import ModelError, Profile
+from .network import ModelError, Rule
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ class Weights(NamedTuple):
     """A model of the package: every model codes every quality, this one does best from `quality` on."""
 
     name: str
-    profile: Profile
+    rule: Rule
     tune: Tune
     quality: float
 
@@ -46,24 +46,24 @@ MODELS = (
     Weights("cpu-psnr-high", "cpu", "psnr", 65.0),
     Weights("strict", "strict", "psnr", 0.0),
 )
-"""By profile and tune, from low qualities to high. A profile's first tune is its default: what the eye prefers.
+"""By rule and tune, from low qualities to high. A rule's first tune is its default: what the eye prefers.
 
 One small network for all rates from 1 to 30 spreads itself thin: trained on with a part of the qualities alone it needs
 fewer bits there.
 """
 
 
-def default_tune(profile: Profile) -> Tune:
+def default_tune(rule: Rule) -> Tune:
     """What the weights are tuned for when nobody says it."""
-    return next(weights.tune for weights in MODELS if weights.profile == profile)
+    return next(weights.tune for weights in MODELS if weights.rule == rule)
 
 
-def shipped(profile: Profile = "cpu", tune: Tune | None = None) -> tuple[Weights, ...]:
-    """Models from low qualities to high. tune: the profile's default if None. ModelError when there is none."""
-    tune = tune or default_tune(profile)
-    found = tuple(weights for weights in MODELS if (weights.profile, weights.tune) == (profile, tune))
+def shipped(rule: Rule = "cpu", tune: Tune | None = None) -> tuple[Weights, ...]:
+    """Models from low qualities to high. tune: the rule's default if None. ModelError when there is none."""
+    tune = tune or default_tune(rule)
+    found = tuple(weights for weights in MODELS if (weights.rule, weights.tune) == (rule, tune))
     if not found:
-        raise ModelError(f"there are no weights of profile {profile} that are tuned for {tune}")
+        raise ModelError(f"there are no weights of rule {rule} that are tuned for {tune}")
     return found
 
 
@@ -72,9 +72,9 @@ def for_quality(choices: Sequence[tuple[float, T]], quality: float) -> T:
     return next((choice for least, choice in reversed(choices) if least <= quality), choices[0][1])
 
 
-def shipped_model(profile: Profile = "cpu", tune: Tune | None = None, quality: float = DEFAULT_QUALITY) -> IntegerModel:
-    """The model for a quality, read once. tune: the profile's default if None.
+def shipped_model(rule: Rule = "cpu", tune: Tune | None = None, quality: float = DEFAULT_QUALITY) -> IntegerModel:
+    """The model for a quality, read once. tune: the rule's default if None.
 
     ModelError when there is none of the kind, or it is missing or damaged.
     """
-    return for_quality([(weights.quality, weights) for weights in shipped(profile, tune)], quality).load()
+    return for_quality([(weights.quality, weights) for weights in shipped(rule, tune)], quality).load()

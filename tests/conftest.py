@@ -13,7 +13,7 @@ from PIL import Image
 
 from pocketlic.export.litert import LiteRTExecutor
 from pocketlic.quantization.model import IntegerModel
-from pocketlic.quantization.network import RULES, Int8, IntegerNetwork, Kind, Layer, Profile, Spec
+from pocketlic.quantization.network import RULES, Int8, IntegerNetwork, Kind, Layer, Rule, Spec
 
 EXPONENT = -4
 
@@ -21,10 +21,10 @@ EXPONENT = -4
 class Builder:
     """Adds random layers one by one; each method returns the name of its output."""
 
-    def __init__(self, name: str, profile: Profile, seed: int, **inputs: int) -> None:
+    def __init__(self, name: str, rule: Rule, seed: int, **inputs: int) -> None:
         """`inputs` gives the channels of each input."""
         self.name = name
-        self.profile: Profile = profile
+        self.rule: Rule = rule
         self.rng = np.random.default_rng(seed)
         self.inputs = {key: Spec(channels, EXPONENT) for key, channels in inputs.items()}
         self.specs = dict(self.inputs)
@@ -32,7 +32,7 @@ class Builder:
 
     def build(self, *outputs: str) -> IntegerNetwork:
         network = IntegerNetwork(self.name, self.inputs, tuple(self.layers), outputs)
-        network.check(self.profile)
+        network.check(self.rule)
         return network
 
     def pointwise(self, source: str, out: int, relu: bool = False) -> str:
@@ -83,7 +83,7 @@ class Builder:
         return name
 
     def _convolution(self, kind: Kind, source: str, shape: tuple[int, ...], out: int, relu: bool) -> str:
-        multiple, remainder, least, most = RULES[self.profile]
+        multiple, remainder, least, most = RULES[self.rule]
         weight = (self.rng.integers(-127 // multiple + 1, 127 // multiple + 1, shape) * multiple).astype(np.int8)
         axes = (1,) if kind == "pointwise" else (0, 1)
         taps = weight.size // out
@@ -102,9 +102,9 @@ def random_inputs(network: IntegerNetwork, height: int, width: int, seed: int = 
     return [rng.integers(-128, 128, (height, width, s.channels)).astype(np.int8) for s in network.inputs.values()]
 
 
-def everything(profile: Profile, seed: int = 0) -> IntegerNetwork:
+def everything(rule: Rule, seed: int = 0) -> IntegerNetwork:
     """Every kind of layer, two inputs, two outputs on different grids; sizes are multiples of 2."""
-    b = Builder("everything", profile, seed, image=5, side=24)
+    b = Builder("everything", rule, seed, image=5, side=24)
     wide = b.block(b.pointwise("image", 24), 5)
     mixed = b.add(wide, b.pointwise("side", 24), relu=True)
     low = b.pointwise(b.space_to_depth(mixed, 2), 32)
@@ -114,12 +114,12 @@ def everything(profile: Profile, seed: int = 0) -> IntegerNetwork:
     return b.build(low, b.depth_to_space(b.pointwise(joined, 48), 4))
 
 
-def renderer(profile: Profile, seed: int = 0, channels: int = 16, details: int = 0) -> IntegerNetwork:
+def renderer(rule: Rule, seed: int = 0, channels: int = 16, details: int = 0) -> IntegerNetwork:
     """The synthesis in small: a body that conditions a renderer at four times its resolution; any size.
 
     details: channels of a second input, which is added to the canvas; 0 for none.
     """
-    b = Builder("synthesis", profile, seed, y_hat=channels, **({"details": details} if details else {}))
+    b = Builder("synthesis", rule, seed, y_hat=channels, **({"details": details} if details else {}))
     body = b.block(b.pointwise("y_hat", 24), 5)
     x = b.depth_to_space(b.pointwise("y_hat", 16 * 8), 4)
     if details:
@@ -130,24 +130,24 @@ def renderer(profile: Profile, seed: int = 0, channels: int = 16, details: int =
     return b.build(b.depth_to_space(b.pointwise(x, 48), 4))
 
 
-def small_model(profile: Profile, seed: int = 0) -> IntegerModel:
+def small_model(rule: Rule, seed: int = 0) -> IntegerModel:
     """A random codec of 16 latents (two of them wide), 4 details and 8 hyper-latents: exact noise."""
     networks = {}
-    b = Builder("analysis", profile, seed, image=3)
+    b = Builder("analysis", rule, seed, image=3)
     fine = b.block(b.pointwise(b.space_to_depth("image", 8), 12), 5)
     networks["analysis"] = b.build(b.block(b.pointwise(b.space_to_depth(fine, 2), 16), 5), fine)
-    b = Builder("hyper_analysis", profile, seed + 1, y=16, details=16)
+    b = Builder("hyper_analysis", rule, seed + 1, y=16, details=16)
     x = b.add(b.pointwise("y", 8), b.pointwise("details", 8), relu=True)
     x = b.pointwise(b.space_to_depth(x, 2), 8, relu=True)
     networks["hyper_analysis"] = b.build(b.pointwise(b.space_to_depth(x, 2), 8))
-    b = Builder("hyper_synthesis", profile, seed + 2, z=8)
+    b = Builder("hyper_synthesis", rule, seed + 2, z=8)
     x = b.block(b.depth_to_space(b.pointwise("z", 32), 2), 3)
     x = b.pointwise(b.depth_to_space(b.pointwise(x, 32, relu=True), 2), 16, relu=True)
     networks["hyper_synthesis"] = b.build(x, b.pointwise(x, 16), b.pointwise(x, 16))
-    b = Builder("context", profile, seed + 3, features=16, anchors=16)
+    b = Builder("context", rule, seed + 3, features=16, anchors=16)
     x = b.add(b.pointwise("features", 16), b.pointwise(b.depthwise("anchors", 5), 16), relu=True)
     networks["context"] = b.build(b.pointwise(x, 16))
-    networks["synthesis"] = renderer(profile, seed + 4, 18, 16)
+    networks["synthesis"] = renderer(rule, seed + 4, 18, 16)
     rng = np.random.default_rng(seed)
     frequencies = np.append(np.full(81, 700), 65536 - 81 * 700)
     i32, knots = np.int32, 3
@@ -174,7 +174,7 @@ def small_model(profile: Profile, seed: int = 0) -> IntegerModel:
         "table_radius": np.full(64, 40, np.uint16),
         "table_freq": np.tile(frequencies, 64).astype(np.uint16),
     }
-    return IntegerModel(profile=profile, networks=networks, skip=3, **arrays)
+    return IntegerModel(rule=rule, networks=networks, skip=3, **arrays)
 
 
 @pytest.fixture(scope="session")
@@ -190,8 +190,14 @@ def make() -> SimpleNamespace:
 
 
 @pytest.fixture(params=["cpu", "strict"])
-def profile(request: pytest.FixtureRequest) -> str:
+def rule(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture
+def profile(rule: str) -> str:
+    """The same."""
+    return rule
 
 
 @cache

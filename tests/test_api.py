@@ -21,7 +21,7 @@ def test_the_example_in_the_docstring_is_true():
 @pytest.mark.parametrize("weights", MODELS, ids=lambda weights: weights.name)
 def test_decoding_finds_the_model_and_runtimes_agree(weights, picture):
     pixels, quality = picture(40, 50), weights.quality + 20
-    kind = {"profile": weights.profile, "tune": weights.tune, "icc": b"profile", "exif": b"MM*\0"}
+    kind = {"rule": weights.rule, "tune": weights.tune, "icc": b"profile", "exif": b"MM*\0"}
     data = pocketlic.encode(pixels, quality, **kind)
     for runtime in ("native", "reference"):
         assert pocketlic.encode(pixels, quality, runtime=runtime, **kind) == data
@@ -33,15 +33,15 @@ def test_decoding_finds_the_model_and_runtimes_agree(weights, picture):
     assert np.abs(decoded.astype(int) - pixels).mean() < 30
 
 
-def test_each_model_is_of_its_profile_and_tuning():
+def test_each_model_is_of_its_rule_and_tuning():
     assert len({weights.load().model_id for weights in MODELS}) == len(MODELS)
     for weights in MODELS:
         model = weights.load()
-        assert (model.profile, model.notes.get("tune", "psnr")) == (weights.profile, weights.tune)
+        assert (model.rule, model.notes.get("tune", "psnr")) == (weights.rule, weights.tune)
     assert {weights.name for weights in MODELS} == {
         path.stem.removeprefix("pocketlic-") for path in MODELS[0].path.parent.glob("*.safetensors")
     } - {"float"}
-    with pytest.raises(pocketlic.ModelError, match="no weights of profile strict that are tuned for visual"):
+    with pytest.raises(pocketlic.ModelError, match="no weights of rule strict that are tuned for visual"):
         pocketlic.encode(np.zeros((4, 4, 3), np.uint8), profile="strict", tune="visual")
 
 

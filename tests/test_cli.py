@@ -140,7 +140,7 @@ def test_colour_profile_and_exif_travel(picture, tmp_path):
 
 @pytest.mark.parametrize("weights", MODELS, ids=lambda weights: weights.name)
 def test_complexity(weights):
-    choice = ("--profile", weights.profile, "--tune", weights.tune, "--quality", f"{weights.quality:g}")
+    choice = ("--rule", weights.rule, "--tune", weights.tune, "--quality", f"{weights.quality:g}")
     result = json.loads(run("complexity", *choice, "--json").stdout)
     assert 0 < result["decode_kmac_per_pixel"] <= 2.0
     assert 0 < result["encode_kmac_per_pixel"] <= 2.0

@@ -22,7 +22,7 @@ from ...codec import format as plic
 from ...codec import rans
 from ...codec.codec import STRIDE, Codec, Symbols
 from ...quantization.model import IntegerModel
-from ...quantization.network import RULES, IntegerNetwork, Kind, Layer, Profile, Spec
+from ...quantization.network import RULES, IntegerNetwork, Kind, Layer, Rule, Spec
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,9 @@ def vectors(model: IntegerModel) -> Iterator[Vector]:
 class _Builder:
     """Adds layers of extreme weights one by one; each method returns the name of its output."""
 
-    def __init__(self, name: str, profile: Profile, **inputs: int) -> None:
+    def __init__(self, name: str, rule: Rule, **inputs: int) -> None:
         """`inputs` gives the channels of each input."""
-        self.name, self.profile = name, profile
+        self.name, self.rule = name, rule
         self.inputs = {key: Spec(channels, 0) for key, channels in inputs.items()}
         self.specs = dict(self.inputs)
         self.layers: list[Layer] = []
@@ -190,9 +190,9 @@ class _Builder:
 
     def _convolution(self, kind: Kind, source: str, shape: tuple[int, ...], out: int, relu: bool) -> str:
         """Output channels in turn: of usual scale; least shift; greatest shift; biases at the limit of 32 bits."""
-        multiple, remainder, least, most = RULES[self.profile]
+        multiple, remainder, least, most = RULES[self.rule]
         name = f"{kind}{len(self.layers)}"
-        seed = f"{self.profile} {self.name} {name}"
+        seed = f"{self.rule} {self.name} {name}"
         weight = noise(seed, shape, -127 // multiple + 1, 127 // multiple + 1) * multiple
         greatest = 127 // multiple * multiple
         weight = np.where(noise(f"{seed} signs", shape, 0, 9) == 0, np.where(weight < 0, -greatest, greatest), weight)
@@ -227,25 +227,25 @@ def _extreme_tables() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     return np.array(radius, np.uint16), np.concatenate(freq).astype(np.uint16)
 
 
-def extreme_model(profile: Profile) -> IntegerModel:
+def extreme_model(rule: Rule) -> IntegerModel:
     """A sound model of 16 latents (3 of them wide), 16 details and 8 hyper-latents, as extreme as the rules allow."""
     networks = {}
-    b = _Builder("analysis", profile, image=3)
+    b = _Builder("analysis", rule, image=3)
     fine = b.block(b.pointwise(b.move("space_to_depth", "image", 8), 12), 31)
     networks["analysis"] = b.build(b.block(b.pointwise(b.move("space_to_depth", fine, 2), 16), 3), fine)
-    b = _Builder("hyper_analysis", profile, y=16, details=16)
+    b = _Builder("hyper_analysis", rule, y=16, details=16)
     x = b.add(b.pointwise("y", 9), b.pointwise("details", 9), relu=True)
     networks["hyper_analysis"] = b.build(b.pointwise(b.move("space_to_depth", x, 4), 8))
-    b = _Builder("hyper_synthesis", profile, z=8)
+    b = _Builder("hyper_synthesis", rule, z=8)
     x = b.block(b.move("depth_to_space", b.pointwise("z", 32), 2), 3)
     x = b.pointwise(b.move("depth_to_space", b.pointwise(x, 32, relu=True), 2), 17, relu=True)
     networks["hyper_synthesis"] = b.build(x, b.pointwise(x, 16), b.pointwise(x, 16))
-    b = _Builder("context", profile, features=17, anchors=16)
+    b = _Builder("context", rule, features=17, anchors=16)
     x = b.add(b.pointwise("features", 24), b.pointwise(b.depthwise("anchors", 7, relu=True), 24), relu=True)
     low = b.pointwise(b.move("space_to_depth", x, 2), 33)
     x = b.add(x, b.move("upsample", b.pointwise(low, 24, relu=True), 2))
     networks["context"] = b.build(b.pointwise(b.add(x, b.depthwise(x, 1)), 16))
-    b = _Builder("synthesis", profile, y_hat=19, details=16)
+    b = _Builder("synthesis", rule, y_hat=19, details=16)
     body = b.block(b.pointwise("y_hat", 24), 5)
     x = b.move("depth_to_space", b.pointwise("y_hat", 16 * 8), 4)
     x = b.add(x, b.move("depth_to_space", b.pointwise(b.move("depth_to_space", "details", 2), 32), 2))
@@ -262,7 +262,7 @@ def extreme_model(profile: Profile) -> IntegerModel:
 
     radius, freq = _extreme_tables()
     return IntegerModel(
-        profile=profile,
+        rule=rule,
         networks=networks,
         latent_weight=noise("latent", (16, 16), -128, 128).astype(np.int8),
         latent_bias=extremes("latent bias", (16,), -99, 99),
@@ -287,5 +287,5 @@ def extreme_model(profile: Profile) -> IntegerModel:
         table_freq=freq,
         skip=3,
         # One of the two has none.
-        post_filter=noise("filters", (5, 384, 12), -128, 128).astype(np.int8) if profile == "cpu" else None,
+        post_filter=noise("filters", (5, 384, 12), -128, 128).astype(np.int8) if rule == "cpu" else None,
     )

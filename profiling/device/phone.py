@@ -275,13 +275,13 @@ def _vectors(device: Device, native: _Native, bundle: Bundle, folder: Path) -> d
         listed = json.loads((folder / "vectors.json").read_text())["models"]
     except (OSError, ValueError, KeyError) as error:
         raise PlicError(f"{folder} has no conformance vectors: {error}") from None
-    entry = listed.get(bundle.model.profile, {})
+    entry = listed.get(bundle.model.rule, {})
     if entry.get("id") != bundle.model.model_id:
         return unavailable("the vectors were made with another model than the bundle's")
     rows = []
     for vector in entry["vectors"]:
         remote = f"{device.folder}/vector.plic"
-        device.push(folder / bundle.model.profile / f"{vector['name']}.plic", remote)
+        device.push(folder / bundle.model.rule / f"{vector['name']}.plic", remote)
         symbols, pixels = native("hash", remote).split()[:2]
         rows.append({"name": vector["name"], "symbols_equal": symbols == vector["symbols"],
                      "pixels_equal": pixels == vector["pixels"]})  # fmt: skip

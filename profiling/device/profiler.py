@@ -56,7 +56,7 @@ def profile(
         "tools": {name: version(name) for name in ("pocketlic", "numpy", "ai-edge-litert")},
         "bundle": {
             "target": bundle.target,
-            "profile": bundle.model.profile,
+            "profile": bundle.model.rule,
             "model_id": bundle.model.model_id,
             "tile": bundle.tile,
             "model_size_mb": round(sum(e["bytes"] for e in bundle.manifest["files"].values()) / 1e6, 4),

@@ -185,7 +185,7 @@ def markdown(report: Report) -> str:
     """The report's figures as text."""
     bundle, protocol = report["bundle"], report["protocol"]
     lines = [
-        "# Profile",
+        "# Rule",
         "",
         f"{report['created']}, target {bundle['target']}, profile {bundle['profile']}, "
         f"model {bundle['model_id'][:16]}, quality {protocol['quality']:g}, {protocol['num_runs']} runs after "

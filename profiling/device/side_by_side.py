@@ -22,7 +22,7 @@ from rich.console import Console
 from ...codec.errors import PlicError
 from ...codec.image import write_atomic
 from ...models import Tune
-from ...quantization.network import Profile
+from ...quantization.network import Rule
 from ..evaluation.codecs import ImageCodec, Pillow, Pocketlic, Source, parse_codecs, read_source, require_pictures
 from .devices import HostDevice
 from .latency import statistics
@@ -45,9 +45,9 @@ class Match:
     psnr_db: float
 
 
-def choose(names: str, quality: float, profile: Profile, tune: Tune | None = None) -> list[ImageCodec]:
+def choose(names: str, quality: float, rule: Rule, tune: Tune | None = None) -> list[ImageCodec]:
     """Ours and the codecs of a comma-separated list. PlicError for one that does not exist, or lacks its package."""
-    chosen = parse_codecs(f"pocketlic,{names}", f"{quality:g}", "0", profile, None, None, tune)
+    chosen = parse_codecs(f"pocketlic,{names}", f"{quality:g}", "0", rule, None, None, tune)
     return [_at_default_speed(codec) for codec in chosen]
 
 

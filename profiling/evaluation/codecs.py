@@ -31,7 +31,7 @@ from ...codec.image import read_picture
 from ...export.litert import LiteRTExecutor
 from ...models import Tune
 from ...quantization.model import IntegerModel, load_model
-from ...quantization.network import Profile
+from ...quantization.network import Rule
 from ...quantization.shipped import default_tune, for_quality, shipped
 
 Pixels = NDArray[np.uint8]
@@ -128,10 +128,10 @@ class Pocketlic:
 
     @property
     def name(self) -> str:
-        """With what the weights are tuned for, if not the profile's default, and the effort, if any is made."""
+        """With what the weights are tuned for, if not the rule's default, and the effort, if any is made."""
         model = _model(self.models[0][1])
         tune = model.notes.get("tune", "psnr")
-        name = "pocketlic" if tune == default_tune(model.profile) else f"pocketlic-{tune}"
+        name = "pocketlic" if tune == default_tune(model.rule) else f"pocketlic-{tune}"
         return f"{name}-effort-{self.effort}" if self.effort else name
 
     @property
@@ -331,14 +331,14 @@ def parse_codecs(
     names: str,
     qualities: str,
     efforts: str,
-    profile: Profile,
+    rule: Rule,
     model: Path | None,
     vvc: Path | None,
     tunes: str | None = None,
 ) -> list[ImageCodec]:
     """The codecs that a command line names; `pocketlic` is one for each effort and set of weights.
 
-    tunes: what weights are tuned for, separated by commas, the profile's default if None; `model` goes before it.
+    tunes: what weights are tuned for, separated by commas, the rule's default if None; `model` goes before it.
     PlicError for a name, a quality, an effort or a tuning that does not exist, ModelError for weights.
     """
     try:
@@ -350,12 +350,12 @@ def parse_codecs(
     levels = dict.fromkeys(efforts.split(","))
     if not all(re.fullmatch("[0-9]", level) for level in levels):
         raise PlicError(f"efforts are whole numbers from 0 to 9, separated by commas, not {efforts!r}")
-    kinds = dict.fromkeys((tunes or default_tune(profile)).split(","))
+    kinds = dict.fromkeys((tunes or default_tune(rule)).split(","))
     if unknown_kinds := set(kinds) - set(get_args(Tune)):
         raise PlicError(f"weights are tuned for {' or '.join(get_args(Tune))}, not {min(unknown_kinds)!r}")
     sets: list[tuple[tuple[float, Path], ...]] = [((0.0, model),)] if model is not None else []
     if not sets:
-        sets = [tuple((w.quality, w.path) for w in shipped(profile, cast(Tune, tune))) for tune in kinds]
+        sets = [tuple((w.quality, w.path) for w in shipped(rule, cast(Tune, tune))) for tune in kinds]
     ours = [Pocketlic(models, settings, int(level)) for models in sets for level in levels]
     codecs: list[ImageCodec] = [*ours, *PILLOW_CODECS]
     if vvc is not None:

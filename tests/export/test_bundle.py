@@ -11,8 +11,8 @@ from pocketlic.export.tflite import model_to_tflite
 
 
 @pytest.fixture
-def model(make, profile):
-    return make.small_model(profile)
+def model(make, rule):
+    return make.small_model(rule)
 
 
 def contents(folder):
@@ -46,7 +46,7 @@ def test_manifest_says_what_the_files_are(model, tmp_path):
     ]
     assert entry["outputs"][0]["shape"] == [1, 192, 192, 3]
     assert entry["bytes"] == (tmp_path / "b" / "synthesis.tflite").stat().st_size
-    assert manifest["profile"] == model.profile
+    assert manifest["profile"] == model.rule
     assert manifest["tile"] == 192
     assert manifest["tools"]["numpy"] == np.__version__
 

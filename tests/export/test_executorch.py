@@ -16,21 +16,21 @@ from pocketlic.quantization.network import IntegerNetwork, Layer, ModelError, Sp
 
 @pytest.fixture(scope="module")
 def programs(make):
-    """(profile, backend) -> a network with every kind of layer, and its program."""
+    """(rule, backend) -> a network with every kind of layer, and its program."""
     made = {}
 
-    def get(profile, backend):
-        if (profile, backend) not in made:
-            network = make.everything(profile)
-            made[profile, backend] = network, to_pte(network, (6, 18), profile, backend)
-        return made[profile, backend]
+    def get(rule, backend):
+        if (rule, backend) not in made:
+            network = make.everything(rule)
+            made[rule, backend] = network, to_pte(network, (6, 18), rule, backend)
+        return made[rule, backend]
 
     return get
 
 
 @pytest.mark.parametrize("backend", ["xnnpack", "portable"])
-def test_every_layer_equals_the_reference(make, programs, profile, backend):
-    network, data = programs(profile, backend)
+def test_every_layer_equals_the_reference(make, programs, rule, backend):
+    network, data = programs(rule, backend)
     run = ExecuTorchExecutor({network.name: data}, backend)
     for seed in range(3):
         inputs = make.random_inputs(network, 6, 18, seed)

@@ -29,8 +29,8 @@ def pixels():
 
 
 @pytest.mark.parametrize("tile", [None, 192])
-def test_proof(make, profile, pixels, tmp_path, tile):
-    bundle = write_bundle(make.small_model(profile), tmp_path / "b", tile)
+def test_proof(make, rule, pixels, tmp_path, tile):
+    bundle = write_bundle(make.small_model(rule), tmp_path / "b", tile)
     report = prove(bundle, pixels, 70)
     assert report.files_equal
     assert report.pixels_equal
@@ -54,7 +54,7 @@ def test_proof_sees_a_single_wrong_value(make, pixels, tmp_path, one_wrong_value
 @pytest.fixture
 def run(make, tmp_path, monkeypatch):
     """The command line, with random weights instead of the shipped ones."""
-    monkeypatch.setattr(cli, "shipped_model", lambda profile, tune, quality: make.small_model("cpu"))
+    monkeypatch.setattr(cli, "shipped_model", lambda rule, tune, quality: make.small_model("cpu"))
     monkeypatch.setenv("COLUMNS", "200")
     app = typer.Typer()
     app.command()(cli.export)

@@ -16,8 +16,8 @@ from pocketlic.quantization.network import RULES, IntegerNetwork, Layer, ModelEr
 VARIANTS = (("xnnpack", 1), ("xnnpack", 2), ("builtin", 1), ("builtin", 2), ("reference", 1))
 
 
-def executor(network, size, profile, kernels="xnnpack", threads=1):
-    return LiteRTExecutor({network.name: to_tflite(network, size, profile)}, kernels, threads)
+def executor(network, size, rule, kernels="xnnpack", threads=1):
+    return LiteRTExecutor({network.name: to_tflite(network, size, rule)}, kernels, threads)
 
 
 def assert_same(got, expected):
@@ -29,17 +29,17 @@ def assert_same(got, expected):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("kind", "size"), [("everything", (6, 18)), ("everything", (2, 2)), ("renderer", (7, 13))])
-def test_all_kernels_equal_the_reference(make, profile, kind, size, seed):
-    network = getattr(make, kind)(profile, seed)
+def test_all_kernels_equal_the_reference(make, rule, kind, size, seed):
+    network = getattr(make, kind)(rule, seed)
     inputs = make.random_inputs(network, *size, seed)
     expected = network.run(inputs)
     assert all(np.unique(y).size > 50 for y in expected.values() if y.size > 1000)
     for kernels, threads in VARIANTS:
-        assert_same(executor(network, size, profile, kernels, threads)(network, inputs), expected)
+        assert_same(executor(network, size, rule, kernels, threads)(network, inputs), expected)
 
 
-def test_codec_shaped_networks(make, profile):
-    model = make.small_model(profile)
+def test_codec_shaped_networks(make, rule):
+    model = make.small_model(rule)
     runs = [LiteRTExecutor.from_model(model, kernels, threads) for kernels, threads in VARIANTS]
     for name, network in model.networks.items():
         side = {"analysis": 128, "hyper_synthesis": 3}.get(name, 12)
@@ -48,21 +48,21 @@ def test_codec_shaped_networks(make, profile):
             assert_same(run(network, inputs), network.run(inputs))
 
 
-def test_one_flatbuffer_runs_at_any_size(make, profile):
-    network = make.everything(profile)
+def test_one_flatbuffer_runs_at_any_size(make, rule):
+    network = make.everything(rule)
     for kernels, threads in VARIANTS:
-        run = executor(network, (4, 4), profile, kernels, threads)
+        run = executor(network, (4, 4), rule, kernels, threads)
         for size in ((4, 4), (10, 6), (2, 2), (10, 6)):
             inputs = make.random_inputs(network, *size)
             assert_same(run(network, inputs), network.run(inputs))
 
 
-def beside_ties(profile, kind, relu, shifts):
+def beside_ties(rule, kind, relu, shifts):
     """A network whose accumulators are the neighbours of every tie of every shift, on both sides.
 
     Requantization is monotonic, so kernels that agree on these agree on all.
     """
-    remainder = RULES[profile][1]
+    remainder = RULES[rule][1]
     biases, exponents = [], []
     for shift in shifts:
         ties = (2 * np.arange(-300, 300) + 1) << (shift - 1)
@@ -81,33 +81,33 @@ def beside_ties(profile, kind, relu, shifts):
 
 @pytest.mark.parametrize("kind", ["pointwise", "depthwise"])
 @pytest.mark.parametrize("relu", [False, True])
-def test_accumulators_next_to_every_tie(profile, kind, relu):
-    network = beside_ties(profile, kind, relu, range(RULES[profile][2], RULES[profile][3] + 1))
+def test_accumulators_next_to_every_tie(rule, kind, relu):
+    network = beside_ties(rule, kind, relu, range(RULES[rule][2], RULES[rule][3] + 1))
     inputs = [np.zeros((2, 3, network.inputs["x"].channels), np.int8)]
     expected = network.run(inputs)
     for kernels, threads in VARIANTS:
-        assert_same(executor(network, (2, 3), profile, kernels, threads)(network, inputs), expected)
+        assert_same(executor(network, (2, 3), rule, kernels, threads)(network, inputs), expected)
 
 
-def test_the_largest_shift_is_the_largest(profile, monkeypatch):
-    *others, most = RULES[profile]
+def test_the_largest_shift_is_the_largest(rule, monkeypatch):
+    *others, most = RULES[rule]
     shift = most + 1
-    network = beside_ties(profile, "pointwise", True, [shift])
+    network = beside_ties(rule, "pointwise", True, [shift])
     with pytest.raises(ModelError, match=f"shifts {shift}..{shift} outside"):
-        to_tflite(network, (2, 3), profile)
-    monkeypatch.setitem(RULES, profile, (*others, shift))
+        to_tflite(network, (2, 3), rule)
+    monkeypatch.setitem(RULES, rule, (*others, shift))
     inputs = [np.zeros((2, 3, 1), np.int8)]
-    assert (executor(network, (2, 3), profile)(network, inputs)["y"] != network.run(inputs)["y"]).any()
+    assert (executor(network, (2, 3), rule)(network, inputs)["y"] != network.run(inputs)["y"]).any()
 
 
 @pytest.mark.parametrize("kernels", ["xnnpack", "builtin", "reference"])
 @pytest.mark.parametrize("relu", [False, True])
-def test_sums_of_all_pairs(profile, kernels, relu):
+def test_sums_of_all_pairs(rule, kernels, relu):
     layer = Layer("add", "y", ("a", "b"), Spec(1, -4, -128 if relu else 0), relu)
     network = IntegerNetwork("sum", {"a": Spec(1, -4), "b": Spec(1, -4)}, (layer,), ("y",))
     a, b = np.meshgrid(np.arange(-128, 128), np.arange(-128, 128))
     inputs = [a.astype(np.int8)[..., None], b.astype(np.int8)[..., None]]
-    run = executor(network, (256, 256), profile, kernels)
+    run = executor(network, (256, 256), rule, kernels)
     assert_same(run(network, inputs), network.run(inputs))
     operators = {o["op_name"] for o in run._interpreters["sum"]._get_ops_details()}
     assert ("DELEGATE" in operators) == (kernels == "xnnpack")
@@ -121,10 +121,10 @@ def broken(network):
     return replace(network, layers=tuple(layers))
 
 
-def test_a_network_that_breaks_the_rule_is_refused(make, profile):
+def test_a_network_that_breaks_the_rule_is_refused(make, rule):
     network = broken(make.everything("cpu"))
     with pytest.raises(ModelError, match="tie-free"):
-        to_tflite(network, (4, 4), profile)
+        to_tflite(network, (4, 4), rule)
 
 
 def test_without_the_rule_kernels_do_differ(monkeypatch):

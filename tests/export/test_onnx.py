@@ -14,9 +14,9 @@ from pocketlic.export.verify import prove
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_every_layer_equals_the_reference(make, profile, seed):
-    network = make.everything(profile, seed)
-    data = to_onnx(network, profile)
+def test_every_layer_equals_the_reference(make, rule, seed):
+    network = make.everything(rule, seed)
+    data = to_onnx(network, rule)
     for threads in (1, 2):
         run = OnnxRuntimeExecutor({network.name: data}, threads)
         for size in ((6, 18), (2, 2)):
@@ -28,8 +28,8 @@ def test_every_layer_equals_the_reference(make, profile, seed):
                 np.testing.assert_array_equal(got[name], expected[name])
 
 
-def test_a_bundle_is_proved_whole(make, profile, picture, tmp_path):
-    bundle = write_bundle(make.small_model(profile), tmp_path / "b", target="onnx-qdq")
+def test_a_bundle_is_proved_whole(make, rule, picture, tmp_path):
+    bundle = write_bundle(make.small_model(rule), tmp_path / "b", target="onnx-qdq")
     report = prove(bundle, picture(150, 230), 70)
     assert report.files_equal
     assert report.pixels_equal

@@ -62,10 +62,10 @@ def test_a_partly_compiled_network_is_refused():
 
 
 @pytest.mark.skipif(find_spec("onnxruntime_qnn") is None, reason="the extra qnn is not installed")
-def test_compiled_for_hexagon(make, profile, picture, tmp_path):
-    bundle = write_bundle(make.small_model(profile), tmp_path / "b", 192, "litert-qnn")
+def test_compiled_for_hexagon(make, rule, picture, tmp_path):
+    bundle = write_bundle(make.small_model(rule), tmp_path / "b", 192, "litert-qnn")
     assert all(f"{name}_Qualcomm_SM8750.tflite" in bundle.manifest["files"] for name in bundle.model.networks)
-    if profile == "strict":
+    if rule == "strict":
         report = prove(bundle, picture(200, 200), 70)
         assert report.files_equal
         assert report.pixels_equal

@@ -37,9 +37,9 @@ def test_spans_cover_once_and_stay_clear_of_inner_borders(length, tile, margin):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_tiled_equals_whole(make, profile, seed):
+def test_tiled_equals_whole(make, rule, seed):
     rng = np.random.default_rng(seed)
-    for name, network in make.small_model(profile, seed).networks.items():
+    for name, network in make.small_model(rule, seed).networks.items():
         margin, align = halo(network), alignment(network)
         tile = 2 * margin + align * int(rng.integers(1, 3))
         height, width = (tile + align * int(n) for n in rng.integers(0, 2 + 40 // align, 2))
@@ -66,9 +66,9 @@ def test_a_smaller_halo_would_show(make, monkeypatch):
 
 
 @pytest.mark.parametrize(("height", "width"), [(192, 192), (256, 448), (64, 320), (320, 128)])
-def test_fixed_shape_networks_under_litert(make, profile, height, width):
+def test_fixed_shape_networks_under_litert(make, rule, height, width):
     """Also pictures smaller than a tile, which run on the reference."""
-    model = make.small_model(profile)
+    model = make.small_model(rule)
     run = TiledExecutor(LiteRTExecutor(model_to_tflite(model, 192)), 192)
     for name, network in model.networks.items():
         cell = PIXELS_PER_CELL[name]

@@ -470,7 +470,7 @@ def test_unsound_models_are_refused(tiny):
         "sum to 65536": replace(
             model, table_freq=model.table_freq + np.eye(1, model.table_freq.size, dtype=np.uint16)[0]
         ),
-        "profile": replace(model, profile="gpu"),
+        "profile": replace(model, rule="gpu"),
         "row_bias": replace(model, row_bias=model.row_bias[1:]),
         "too few or too many": replace(
             model, networks={**model.networks, "context": replace(model.networks["context"], outputs=())}
@@ -478,7 +478,7 @@ def test_unsound_models_are_refused(tiny):
         "do not fit the codec": replace(
             model, networks={**model.networks, "context": replace(model.networks["synthesis"], name="context")}
         ),
-        "tie-free rule of": replace(model, profile="strict"),
+        "tie-free rule of": replace(model, rule="strict"),
     }
     for message, changed in unsound.items():
         with pytest.raises(pocketlic.ModelError, match=message):

@@ -42,7 +42,7 @@ def random_codec(seed=0):
 
 @pytest.fixture(scope="module")
 def prepared(photographs):
-    """profile -> a random codec, prepared."""
+    """rule -> a random codec, prepared."""
     return {rule: prepare(random_codec(), rule, photographs, batches=2) for rule in RULES}
 
 
@@ -52,8 +52,8 @@ def network_of(codec, name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_forward_equals_the_integers(prepared, profile, name):
-    fake = network_of(prepared[profile], name).eval()
+def test_forward_equals_the_integers(prepared, rule, name):
+    fake = network_of(prepared[rule], name).eval()
     network = fake.to_integer()
     rng = np.random.default_rng(0)
     for reach, (height, width) in ((128, (16, 16)), (20, (16, 32)), (3, (32, 16))):
@@ -113,10 +113,10 @@ def test_parameters_stay_in_the_float_codecs_space(prepared):
         assert not torch.equal(weight[:, : original.weight.shape[1]], original.weight)
 
 
-def test_weights_obey_the_rule_and_err_little(prepared, profile):
-    multiple, remainder, least, most = RULES[profile]
+def test_weights_obey_the_rule_and_err_little(prepared, rule):
+    multiple, remainder, least, most = RULES[rule]
     for name in NETWORKS:
-        for layer in network_of(prepared[profile], name).to_integer().layers:
+        for layer in network_of(prepared[rule], name).to_integer().layers:
             if layer.weight is None:
                 continue
             assert not (layer.weight % multiple).any()
@@ -213,9 +213,9 @@ def test_preparing_changes_no_more_than_rounding_does(prepared, photographs):
         free.hyper_analysis.to_integer()
 
 
-def test_integer_model_of_a_random_codec_codes_pictures(prepared, profile, picture):
-    model = to_integer_model(prepared[profile], {"note": "random"})
-    assert model.profile == profile
+def test_integer_model_of_a_random_codec_codes_pictures(prepared, rule, picture):
+    model = to_integer_model(prepared[rule], {"note": "random"})
+    assert model.rule == rule
     assert model.notes == {"note": "random"}
     assert 0 < model.skip < 10
     codec = IntegerCodec(model)
@@ -249,8 +249,8 @@ PARTS = ("weight", "bias", "shift")
 def assert_trains_to_the_same(model):
     """A model made trainable and converted back is unchanged, apart from its entropy tables."""
     again = to_integer_model(from_integer_model(model), model.notes)
-    assert (again.profile, again.skip) == (model.profile, model.skip)
-    for name in set(model.ARRAYS) - {"hyper_prediction", "table_radius", "table_freq"}:
+    assert (again.rule, again.skip) == (model.rule, model.skip)
+    for name in set(model.arrays) - {"hyper_prediction", "table_radius", "table_freq"}:
         np.testing.assert_array_equal(getattr(again, name), getattr(model, name), name)
     for name, network in model.networks.items():
         ours = again.networks[name]
@@ -321,7 +321,7 @@ def test_qat_trains_resumes_and_writes_the_integers(photo_folder, tmp_path):
     )  # fmt: skip
     last = qat(options, tmp_path / "float.safetensors", "strict")
     model = load_model(options.out / "model.safetensors")
-    assert (model.profile, model.notes["qat_steps"]) == ("strict", "3")
+    assert (model.rule, model.notes["qat_steps"]) == ("strict", "3")
     before = torch.load(last, weights_only=True)["codec"]
     qat(options, tmp_path / "float.safetensors", "strict")  # nothing left to do: the same
     assert load_model(options.out / "model.safetensors").model_id == model.model_id
@@ -334,9 +334,9 @@ def test_qat_trains_resumes_and_writes_the_integers(photo_folder, tmp_path):
     options = replace(options, out=tmp_path / "on")
     qat(options, tmp_path / "qat" / "model.safetensors", "strict")
     on = load_model(options.out / "model.safetensors")
-    assert (on.profile, on.notes["from"]) == ("strict", "model.safetensors")
+    assert (on.rule, on.notes["from"]) == ("strict", "model.safetensors")
     assert on.model_id != model.model_id
-    with pytest.raises(ModelError, match="profile strict, not cpu"):
+    with pytest.raises(ModelError, match="rule strict, not cpu"):
         qat(replace(options, out=tmp_path / "cpu"), tmp_path / "qat" / "model.safetensors", "cpu")
 
 
@@ -366,9 +366,9 @@ def test_equalizing_keeps_the_function_and_evens_the_ranges(photographs):
         torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=1e-3)
 
 
-def test_settling_changes_nothing_but_what_is_out_of_reach(prepared, profile):
+def test_settling_changes_nothing_but_what_is_out_of_reach(prepared, rule):
     """Weights beyond their bounds are moved to the bounds, which the codec already computed with."""
-    codec = copy.deepcopy(prepared[profile])
+    codec = copy.deepcopy(prepared[rule])
     network = network_of(codec, "synthesis")
     node = next(n for n in network.nodes if n.name == "out")
     settle(codec, adapt=False)
@@ -387,8 +387,8 @@ def test_settling_changes_nothing_but_what_is_out_of_reach(prepared, profile):
     to_integer_model(codec, {})
 
 
-def test_scales_follow_the_weights(prepared, profile):
-    codec = copy.deepcopy(prepared[profile])
+def test_scales_follow_the_weights(prepared, rule):
+    codec = copy.deepcopy(prepared[rule])
     network = network_of(codec, "analysis")
     node = next(n for n in network.nodes if n.name == "mix")
     exponent = node.module.weight_exponent.clone()

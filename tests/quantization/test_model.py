@@ -17,13 +17,13 @@ def model(make):
     return make.small_model("cpu")
 
 
-def test_round_trip(make, profile):
-    model = replace(make.small_model(profile), notes={"steps": "12"})
+def test_round_trip(make, rule):
+    model = replace(make.small_model(rule), notes={"steps": "12"})
     data = model.to_bytes()
     again = IntegerModel.from_bytes(data)
     assert again.to_bytes() == data
     assert again.model_id == model.model_id
-    assert (again.profile, again.skip, again.notes) == (profile, 3, {"steps": "12"})
+    assert (again.rule, again.skip, again.notes) == (rule, 3, {"steps": "12"})
     assert again.arrays.keys() == model.arrays.keys()
     for name, array in model.arrays.items():
         np.testing.assert_array_equal(getattr(again, name), array)

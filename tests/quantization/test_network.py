@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pocketlic.quantization.network import RULES, IntegerNetwork, Layer, ModelError, Spec
 
-PROFILES = st.sampled_from(["cpu", "strict"])
+EITHER = st.sampled_from(["cpu", "strict"])
 
 
 def by_definition(network, inputs):
@@ -56,9 +56,9 @@ def by_definition(network, inputs):
     return tensors
 
 
-def random_network(make, profile, seed, choices):
+def random_network(make, rule, seed, choices):
     """A chain of the chosen layers over 4 channels, with a sum whenever a tensor of equal shape exists."""
-    b = make.Builder("random", profile, seed, a=4, b=4)
+    b = make.Builder("random", rule, seed, a=4, b=4)
     current, shapes = "a", {"a": (1, 4), "b": (1, 4)}  # cells per input cell, channels
     for choice in choices:
         cells, channels = shapes[current]
@@ -88,9 +88,9 @@ KINDS = (
 
 
 @settings(max_examples=40, deadline=None)
-@given(PROFILES, st.integers(0, 1000), st.lists(st.sampled_from(KINDS), min_size=1, max_size=8), st.booleans())
-def test_run_equals_the_definition(make, profile, seed, choices, extreme):
-    network = random_network(make, profile, seed, choices)
+@given(EITHER, st.integers(0, 1000), st.lists(st.sampled_from(KINDS), min_size=1, max_size=8), st.booleans())
+def test_run_equals_the_definition(make, rule, seed, choices, extreme):
+    network = random_network(make, rule, seed, choices)
     inputs = make.random_inputs(network, 4, 4, seed)
     if extreme:
         inputs = [np.where(x < 0, np.int8(-128), np.int8(127)) for x in inputs]
@@ -103,20 +103,20 @@ def test_run_equals_the_definition(make, profile, seed, choices, extreme):
     assert network.run(inputs).keys() == set(network.outputs)
 
 
-def test_relu_with_a_zero_point_of_0(make, profile):
-    b = make.Builder("half", profile, 0, x=4)
+def test_relu_with_a_zero_point_of_0(make, rule):
+    b = make.Builder("half", rule, 0, x=4)
     b.add(b.pointwise("x", 4, relu=True), b.pointwise("x", 4), relu=True)
     layers = tuple(replace(layer, spec=replace(layer.spec, zero_point=0)) for layer in b.layers)
     network = replace(b.build(layers[-1].name), layers=layers)
-    network.check(profile)
+    network.check(rule)
     inputs = make.random_inputs(network, 4, 4)
     for name, y in network.run(inputs, keep=True).items():
         assert {at: int(v) for at, v in np.ndenumerate(y)} == by_definition(network, inputs)[name]
         assert name == "x" or name == layers[1].name or y.min() == 0
 
 
-def test_the_codecs_blocks_equal_the_definition(make, profile):
-    for network in (make.everything(profile, 3), make.renderer(profile, 3, channels=6)):
+def test_the_codecs_blocks_equal_the_definition(make, rule):
+    for network in (make.everything(rule, 3), make.renderer(rule, 3, channels=6)):
         inputs = make.random_inputs(network, 2, 4)
         expected = by_definition(network, inputs)
         for name, y in network.run(inputs).items():
@@ -124,10 +124,10 @@ def test_the_codecs_blocks_equal_the_definition(make, profile):
 
 
 @settings(max_examples=20, deadline=None)
-@given(PROFILES, st.integers(0, 1000), st.sampled_from([(0, 0), (1, 0), (0, 3)]))
-def test_convolutions_know_no_position_but_the_border(make, profile, seed, move):
+@given(EITHER, st.integers(0, 1000), st.sampled_from([(0, 0), (1, 0), (0, 3)]))
+def test_convolutions_know_no_position_but_the_border(make, rule, seed, move):
     """Away from borders, moving the input moves the output."""
-    b = make.Builder("chain", profile, seed, x=3)
+    b = make.Builder("chain", rule, seed, x=3)
     network = b.build(b.depthwise(b.pointwise(b.depthwise("x", 3), 3, True), 3))
     (x,) = make.random_inputs(network, 9, 9, seed)
     (y,) = network.run([x]).values()
@@ -230,12 +230,12 @@ ALTERATIONS = {
 
 
 @pytest.mark.parametrize("what", ALTERATIONS)
-def test_check_refuses(make, profile, what):
+def test_check_refuses(make, rule, what):
     kind, changes, message = ALTERATIONS[what]
-    network = make.everything(profile)
-    network.check(profile)
+    network = make.everything(rule)
+    network.check(rule)
     with pytest.raises(ModelError, match=message) as caught:
-        altered(network, kind, changes).check(profile)
+        altered(network, kind, changes).check(rule)
     assert "\n" not in str(caught.value)
 
 
@@ -260,9 +260,9 @@ def test_check_refuses_outputs_and_inputs_that_are_not_there(make):
 
 
 @pytest.mark.parametrize("zero_point", [0, -128])
-def test_the_largest_sound_accumulator(profile, zero_point):
+def test_the_largest_sound_accumulator(rule, zero_point):
     """One more and int32 could overflow: behind a ReLU an input is up to 255 over its zero point."""
-    _, remainder, _, most = RULES[profile]
+    _, remainder, _, most = RULES[rule]
     weight = np.full((1, 1), -100, np.int8)
     bias = 2**31 - 1 - (1 << (most - 1)) - 100 * (128 - zero_point)
     bias -= (bias - remainder) % (2 * remainder)
@@ -274,6 +274,6 @@ def test_the_largest_sound_accumulator(profile, zero_point):
         )  # fmt: skip
         return IntegerNetwork("n", {"x": Spec(1, 0, zero_point)}, (layer,), ("y",))
 
-    network(bias).check(profile)
+    network(bias).check(rule)
     with pytest.raises(ModelError, match="32 bits"):
-        network(bias + 2 * remainder).check(profile)
+        network(bias + 2 * remainder).check(rule)

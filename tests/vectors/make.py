@@ -18,18 +18,19 @@ from pocketlic.codec import format as plic
 from pocketlic.codec.codec import Codec
 from pocketlic.profiling.conformance.vectors import Vector, extreme_model, vectors
 from pocketlic.quantization.model import IntegerModel, load_model
+from pocketlic.quantization.network import RULES
 
 FOLDER = Path(__file__).parent
 
 
 def models(folder: Path = FOLDER) -> dict[str, IntegerModel]:
     """Models by the names of their vectors' folders. The files of the extreme ones are kept while they are right."""
-    found = {name: pocketlic.shipped_model(name) for name in pocketlic.PROFILES}
-    for profile in pocketlic.PROFILES:
-        model, path = extreme_model(profile), folder / f"extreme-{profile}.safetensors"
+    found = {name: pocketlic.shipped_model(name) for name in RULES}
+    for rule in RULES:
+        model, path = extreme_model(rule), folder / f"extreme-{rule}.safetensors"
         # Another version of safetensors may order a file differently.
         kept = load_model(path) if path.exists() else model
-        found[f"extreme-{profile}"] = kept if replace(kept).to_bytes() == model.to_bytes() else model
+        found[f"extreme-{rule}"] = kept if replace(kept).to_bytes() == model.to_bytes() else model
     return found
 
 
@@ -59,7 +60,7 @@ def main() -> None:
         folder = FOLDER / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        if name not in pocketlic.PROFILES:
+        if name not in RULES:
             (FOLDER / f"{name}.safetensors").write_bytes(model.to_bytes())
         entries = []
         for vector in vectors(model):

@@ -107,7 +107,7 @@ def test_each_set_of_weights_is_a_codec() -> None:
     assert own.name == "pocketlic-psnr"
     with pytest.raises(PlicError, match="psnr or visual, not 'loud'"):
         parse_codecs("pocketlic", "60", "0", "cpu", None, None, "psnr,loud")
-    with pytest.raises(ModelError, match="no weights of profile strict"):
+    with pytest.raises(ModelError, match="no weights of rule strict"):
         parse_codecs("pocketlic", "60", "0", "strict", None, None, "visual")
 
 
