@@ -7,3 +7,7 @@ class PlicError(ValueError):
 
 class FormatError(PlicError):
     """The bytes are not a `.plic` file that this decoder can decode."""
+
+
+class PlicWarning(UserWarning):
+    """A picture was read or written, and something of it was changed or left out."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .codec._native import NativeDecoder
 from .codec.codec import Codec
-from .codec.errors import FormatError, PlicError
+from .codec.errors import FormatError, PlicError, PlicWarning
 from .codec.fast import FastCodec
 from .codec.format import DEFAULT_MAX_PIXELS, MODEL_ID_BYTES, read_header
 from .codec.rate_control import Encode, encode_to_bpp, encode_to_bytes, for_size
@@ -27,7 +27,7 @@ from .models import Tune
 from .quantization.network import ModelError, Rule
 from .quantization.shipped import DEFAULT_QUALITY, MODELS, Weights, for_quality, shipped, shipped_model
 
-__all__ = ["FormatError", "ModelError", "PlicError", "decode", "encode", "shipped_model"]
+__all__ = ["FormatError", "ModelError", "PlicError", "PlicWarning", "decode", "encode", "shipped_model"]
 
 Runtime = Literal["litert", "native", "reference"]
 """What runs the networks: LiteRT with XNNPACK, the native core, or the slow NumPy reference.

@@ -6,17 +6,18 @@ Errors a user can cause end in one line on standard error and exit code 2.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from . import PlicError, Runtime, shipped_model
+from . import PlicError, PlicWarning, Runtime, shipped_model
 from . import decode as decode_bytes
 from . import encode as encode_pixels
 from .codec import format as plic
@@ -43,9 +44,23 @@ RuleOption = Annotated[
 
 @contextmanager
 def one_line_errors(extra: str = "train") -> Iterator[None]:
-    """Print what a user did wrong, or lacks, as one line and exit with 2; `extra` has what may be missing."""
+    """Print what a user did wrong, or lacks, as one line and exit with 2; `extra` has what may be missing.
+
+    A PlicWarning is printed as one line too.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            show_others = warnings.showwarning
+
+            def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+                if issubclass(category, PlicWarning):
+                    typer.echo(f"pocketlic: warning: {message}", err=True)
+                else:
+                    show_others(message, category, *place)
+
+            warnings.simplefilter("always", PlicWarning)
+            warnings.showwarning = show
+            yield
     except ImportError as error:
         if not error.name or error.name.startswith("pocketlic"):
             raise
@@ -105,7 +120,7 @@ def decode(
     runtime: Annotated[Runtime, typer.Option(help="what runs the networks; the result is the same")] = "litert",
     max_pixels: Annotated[int, typer.Option(help="refuse files that claim more")] = plic.DEFAULT_MAX_PIXELS,
 ) -> None:
-    """Decode a .plic file to .png, .tif or .ppm."""
+    """Decode a .plic file to .png, .tif, .ppm, .jpg, .webp, .avif or another format of Pillow."""
     with one_line_errors():
         data = read_plic(file)
         pixels = decode_bytes(data, runtime=runtime, max_pixels=max_pixels)

@@ -228,19 +228,57 @@ def test_pictures_that_cannot_be_encoded(tmp_path, picture):
 
     Image.fromarray(picture(30, 40)).save(tmp_path / "good.png")
     good = (tmp_path / "good.png").read_bytes()
-    deep = Image.fromarray(np.zeros((4, 4), np.uint16))
-    deep.save(tmp_path / "deep.png")
     clear = Image.fromarray(np.zeros((4, 4, 4), np.uint8))
     clear.save(tmp_path / "clear.png")
     for path, message in (
         (save("text.png", b"hello"), "not a picture"),
         (save("empty.png", b""), "not a picture"),
         (save("cut.png", good[: len(good) // 2]), "cut.png"),
-        (tmp_path / "deep.png", "8 bits"),
         (tmp_path / "clear.png", "transparent"),
     ):
         refused(run("encode", path, tmp_path / "out.plic"), message)
         assert not (tmp_path / "out.plic").exists()
+
+
+def test_warnings_are_one_line_each(tmp_path):
+    Image.fromarray(np.full((4, 4), 65535, np.uint16)).save(tmp_path / "deep.png")
+    result = run("encode", tmp_path / "deep.png", tmp_path / "out.plic")
+    assert result.exit_code == 0
+    assert result.stderr == (
+        f"pocketlic: warning: {tmp_path / 'deep.png'}: its samples of more than 8 bits are rounded to 8\n"
+    )
+    assert "bpp" in result.stdout
+
+
+def camera_jpeg(path, pixels):
+    """With what nearly every camera writes: a directory of the shot, one of the place, a maker's note."""
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769).update({0x9003: "2026:01:02 03:04:05", 0x829A: 0.004, 0x927C: bytes(range(200))})
+    exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 30.0, 12.5)})
+    Image.fromarray(pixels).save(path, "JPEG", quality=95, exif=exif)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "webp", "avif", "jp2", "bmp", "ppm"])
+def test_a_photograph_through_every_suffix(picture, tmp_path, suffix):
+    camera_jpeg(tmp_path / "a.jpg", picture(40, 70))
+    assert run("encode", tmp_path / "a.jpg", tmp_path / "a.plic").exit_code == 0
+    out = tmp_path / f"out.{suffix}"
+    result = run("decode", tmp_path / "a.plic", out)
+    assert result.exit_code == 0, result.output
+    pixels = pocketlic.decode((tmp_path / "a.plic").read_bytes())
+    with Image.open(out) as image:
+        difference = np.abs(np.array(image).astype(int) - pixels)
+        assert difference.max() == 0 or (suffix in ("jpg", "avif") and difference.mean() < 3)
+        shot, place = image.getexif().get_ifd(0x8769), image.getexif().get_ifd(0x8825)
+    if suffix in ("jp2", "bmp", "ppm"):
+        assert result.stderr.count("\n") == 1
+        assert result.stderr.startswith(f"pocketlic: warning: {out}: its EXIF is left out")
+    else:
+        assert result.output == ""
+        assert shot[0x9003] == "2026:01:02 03:04:05"
+        assert place[2] == (52, 30, 12.5)
 
 
 def test_outputs_that_cannot_be_written(photo, file, tmp_path):
@@ -252,7 +290,7 @@ def test_outputs_that_cannot_be_written(photo, file, tmp_path):
         refused(run(command, source, tmp_path / ("x" * 300 + ".png")), "cannot write")
     refused(run("encode", photo, "/dev/full"), "not a regular file")
     refused(run("encode", photo, tmp_path), "not a regular file")
-    refused(run("decode", file, tmp_path / "out.jpg"), "suffixes")
+    refused(run("decode", file, tmp_path / "out.gif"), "suffixes")
     assert names(tmp_path) == before
 
 
