@@ -60,9 +60,11 @@ template plic_status Decoder::decode_band(int32_t, int32_t*, int32_t*);
 
 bool Decoder::choose_filters() {
     const Knots& knots = model_.post_filter;
-    if (!filters_.allocate(memory_, static_cast<uint64_t>(knots.channels))) return false;
+    if (knots.channels == 0) return true;
+    if (!filters_.allocate(memory_, uint64_t{kFilterClasses} * kFilterStride)) return false;
     for (int32_t i = 0; i < knots.channels; ++i)
-        filters_[static_cast<size_t>(i)] = static_cast<int16_t>(knots.nearest(picture_.quality_hundredths, i));
+        filters_[static_cast<size_t>(i / kFilterWeights * kFilterStride + i % kFilterWeights)] =
+            static_cast<int16_t>(knots.nearest(picture_.quality_hundredths, i));
     return true;
 }
 
@@ -181,36 +183,13 @@ plic_status Decoder::synthesise(const Region& pixels, const View* inputs, int32_
         }
     }
     const int32_t right = std::min(pixels.x1, left + kTileColumns * kLatent);
-    for (int32_t y = from / 2 * 2; y < to; y += PostFilter::kRows)
-        for (int32_t x = left; x < right; x += PostFilter::kColumns)
-            show(rgb, {y, x, std::min(y + PostFilter::kRows, to), std::min(x + PostFilter::kColumns, right)}, from,
-                 target, stride);
+    show(rgb, {from / 2 * 2, left, to, right}, from, target, stride);
     return PLIC_OK;
 }
 
-void Decoder::show(const View& rgb, const Region& block, int32_t from, uint8_t* target, size_t stride) {
-    const size_t components = picture_.info.components;
-    const int16_t* changes = nullptr;
-    if (filters_.size() > 0)
-        changes = filter_.changes(filters_.data(), rgb, static_cast<int32_t>(picture_.info.height),
-                                  static_cast<int32_t>(picture_.info.width), block);
-    for (int32_t y = std::max(block.y0, from); y < block.y1; ++y) {
-        const int8_t* in = rgb.at(y, block.x0);
-        uint8_t* out = target + static_cast<size_t>(y - from) * stride + static_cast<size_t>(block.x0) * components;
-        const int32_t width = block.width();
-        int16_t offsets[3 * PostFilter::kColumns];
-        uint8_t grey[3 * PostFilter::kColumns];
-        for (int32_t x = 0; x < width; ++x) {
-            const int32_t change = changes != nullptr ? changes[(y - block.y0) * PostFilter::kColumns + x] : 0;
-            for (int32_t c = 0; c < 3; ++c) offsets[3 * x + c] = static_cast<int16_t>(128 + change);
-        }
-        uint8_t* const to = components == 3 ? out : grey;
-        for (int32_t i = 0; i < 3 * width; ++i)
-            to[i] = static_cast<uint8_t>(std::clamp(in[i] + offsets[i], 0, 255));
-        if (components == 1)
-            for (int32_t x = 0; x < width; ++x)
-                out[x] = static_cast<uint8_t>((grey[3 * x] + 2 * grey[3 * x + 1] + grey[3 * x + 2] + 2) >> 2);
-    }
+void Decoder::show(const View& rgb, const Region& area, int32_t from, uint8_t* target, size_t stride) {
+    filter_.run(model_.kernels, filters_.data(), rgb, static_cast<int32_t>(picture_.info.height),
+                static_cast<int32_t>(picture_.info.width), area, from, picture_.info.components, target, stride);
 }
 
 }  // namespace pocketlic

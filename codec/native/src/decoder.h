@@ -65,8 +65,8 @@ private:
     // The same from column `left` on, as far as the pixels of a tile that `shown` named go.
     plic_status synthesise(const Region& pixels, const View* inputs, int32_t from, int32_t to, int32_t left,
                            uint8_t* target, size_t stride);
-    // A block of pixels, filtered, without rows before `from`; target is that row.
-    void show(const View& rgb, const Region& block, int32_t from, uint8_t* target, size_t stride);
+    // An area of pixels, filtered, without rows before `from`; target is that row.
+    void show(const View& rgb, const Region& area, int32_t from, uint8_t* target, size_t stride);
 
     Picture& picture_;
     const plic_model& model_;

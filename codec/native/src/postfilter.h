@@ -5,37 +5,26 @@
 
 namespace pocketlic {
 
-constexpr int32_t kFilterClasses = 384, kFilterWeights = 12;
-constexpr int32_t kFilterReach = 6;  // pixels around one that it depends on
-
-// Block by block, in memory of its own. Loops are for a compiler to vectorize: even and odd columns apart, as 16 bits.
+// From the components that the synthesis makes to pixels: strip by strip, and row by row in a strip.
 class PostFilter {
 public:
-    static constexpr int32_t kRows = 32, kColumns = 128;  // of a block, at most
-
-    // What is added to the components of each pixel of a block: [row][kColumns].
-    //
-    // filters: [class][weight]. rgb: the components less 128 of the block and of all within kFilterReach of it that
-    // lies in the picture, which has height x width pixels. The block begins on an even row and column.
-    const int16_t* changes(const int16_t* filters, const View& rgb, int32_t height, int32_t width,
-                           const Region& block);
+    // Rows from .. area.y1 - 1 of an area that begins on an even row and column; `out` is column 0 of row `from`, and
+    // has 1 or 3 components. rgb: the components less 128 of the area and, with filters, of all within kFilterReach of
+    // it that lies in the picture. filters: [class][kFilterStride], or null for none.
+    void run(const Kernels& kernels, const int16_t* filters, const View& rgb, int32_t height, int32_t width,
+             const Region& area, int32_t from, uint32_t components, uint8_t* out, size_t stride);
 
 private:
-    static constexpr int32_t kCells = kColumns / 2;
-    static constexpr int32_t kSmooth = 5;                       // cells whose weighted sum is taken
-    static constexpr int32_t kHalf = kCells + kFilterReach;     // of the columns, even ones or odd ones
+    static constexpr int32_t kLumaRows = 16, kTensorRows = 8;  // those in memory, a power of two
 
-    void read_luma(const View& rgb, int32_t height, int32_t width, const Region& block, int32_t rows, int32_t cells);
-    void sum_products(int32_t row, int32_t cells);
-    void choose(const int16_t* filters, int32_t row, int32_t cells);
-    template <int32_t kOdd>
-    void filter(int32_t row, int32_t cells);
+    void read_luma(const Kernels& kernels, const View& rgb, int32_t height, int32_t width, const Region& strip,
+                   int32_t row);
 
-    int16_t luma_[kRows + 2 * kFilterReach][2][kHalf];          // even columns, odd columns
-    int32_t sums_[kRows / 2 + kSmooth - 1][3][kCells];          // smoothed along rows
-    int16_t weights_[kFilterWeights][kCells];                   // of a row of cells
-    int16_t filtered_[2][kCells];
-    int16_t changes_[kRows * kColumns];
+    LumaRow luma_[kLumaRows];        // the i-th is row strip.y0 - kFilterReach + i
+    TensorRow tensors_[kTensorRows]; // the i-th is two rows of cells above the strip's i-th
+    ChangeRow changes_[2];
+    int8_t rgb_[3 * (2 * kFilterCells + 2 * kFilterReach + 128)];
+    uint8_t shown_[3 * 2 * kFilterCells];
 };
 
 }  // namespace pocketlic

@@ -43,10 +43,7 @@ struct Whole {
         const plic_info& info = picture.info;
         const auto height = static_cast<int32_t>(info.height), width = static_cast<int32_t>(info.width);
         const View rgb = {const_cast<int8_t*>(pixels), {0, 0, height, width}, 3};
-        for (int32_t y = 0; y < height; y += PostFilter::kRows)
-            for (int32_t x = 0; x < width; x += PostFilter::kColumns)
-                decoder.show(rgb, {y, x, std::min(y + PostFilter::kRows, height), std::min(x + PostFilter::kColumns, width)},
-                             0, out, static_cast<size_t>(info.width) * info.components);
+        decoder.show(rgb, {0, 0, height, width}, 0, out, static_cast<size_t>(info.width) * info.components);
     }
 
     bool project(const int8_t* features, const int8_t* fine, int32_t* y, int32_t* details, int8_t* coarse_y,

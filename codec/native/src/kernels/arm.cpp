@@ -281,10 +281,12 @@ void accumulate_dot(const Pointwise& c, const int8_t* x, size_t pixels, int32_t*
 }  // namespace
 
 const Kernels kNeon = {"neon",          always,    pack_ones,      no_scratch, pointwise_neon,
-                       accumulate_neon, rows_neon, pack_nothing, depthwise_neon, add_neon};
+                       accumulate_neon, rows_neon, pack_nothing, depthwise_neon, add_neon,
+    luma_portable, tensors_portable, filter_portable, show_portable};
 #if POCKETLIC_DOT
 const Kernels kDot = {"neon-dot",     has_dot,   pack_quads,     scratch_dot, pointwise_dot,
-                      accumulate_dot, rows_neon, pack_nothing, depthwise_neon, add_neon};
+                      accumulate_dot, rows_neon, pack_nothing, depthwise_neon, add_neon,
+    luma_portable, tensors_portable, filter_portable, show_portable};
 #endif
 
 }  // namespace pocketlic

@@ -39,6 +39,21 @@ struct Term {
     const int32_t *acc, *scale;
 };
 
+// What the post-filter works on: cells of 2x2 pixels, at most kFilterCells in a row. Behind them is room for vectors.
+constexpr int32_t kFilterClasses = 384, kFilterWeights = 12;
+constexpr int32_t kFilterStride = 16;  // of a class' weights in memory
+constexpr int32_t kFilterReach = 6;    // pixels around one that it depends on
+constexpr int32_t kFilterCells = 128;
+struct alignas(64) LumaRow {  // of pixels: even columns and odd ones, in quarters
+    int16_t columns[2][kFilterCells + 64];
+};
+struct alignas(64) TensorRow {  // of cells: products of the luma's changes, across, both and down, and their sums
+    int32_t products[3][kFilterCells + 64];
+};
+struct alignas(64) ChangeRow {  // of pixels: what is added to all components, and what is taken off
+    uint8_t plus[2 * kFilterCells + 64], minus[2 * kFilterCells + 64];
+};
+
 struct Kernels {
     const char* name;
     bool (*supported)();
@@ -59,6 +74,18 @@ struct Kernels {
     void (*depthwise)(const Depthwise&, const int8_t* const* rows, int32_t n_rows, const Span&, int8_t* y);
     // y = clamp(a + b + offset, low, 127)
     void (*add)(const int8_t* a, const int8_t* b, int32_t offset, int32_t low, size_t count, int8_t* y);
+    // The post-filter, SPEC.md, section 6.4, row by row. Components are less 128.
+    //
+    // Luma of 2 * cells pixels. There is room for 3 * 128 bytes behind them.
+    void (*luma)(const int8_t* rgb, int32_t cells, LumaRow& y);
+    // Structure tensors of a row of cells, smoothed along it. rows: that above, its own two, and that below; they begin
+    // kFilterReach columns before the cells.
+    void (*tensors)(const LumaRow* const* rows, int32_t cells, TensorRow& y);
+    // What the filters of the cells' classes change. tensors: five rows around; rows: two above, its own, two below.
+    void (*filter)(const int16_t* filters, const TensorRow* const* tensors, const LumaRow* const* rows, int32_t cells,
+                   ChangeRow* y);
+    // Pixels as they are shown.
+    void (*show)(const int8_t* rgb, const ChangeRow&, size_t pixels, uint8_t* y);
 };
 
 // Those this machine can run, fastest first; null behind the last.

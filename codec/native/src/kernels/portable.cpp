@@ -102,8 +102,10 @@ void add_plain(const int8_t* a, const int8_t* b, int32_t offset, int32_t low, si
     add_body(a, b, offset, low, count, y);
 }
 
-constexpr Kernels kPortable = {"portable",       always,     pack_portable, no_scratch,         pointwise_plain,
-                               accumulate_plain, rows_plain, pack_nothing,  depthwise_portable, add_plain};
+constexpr Kernels kPortable = {"portable",     always,
+                               pack_portable,  no_scratch,         pointwise_plain, accumulate_plain, rows_plain,
+                               pack_nothing,   depthwise_portable, add_plain,       luma_portable,    tensors_portable,
+                               filter_portable, show_portable};
 
 constexpr const Kernels* kAll[] = {
 #if POCKETLIC_X86
@@ -150,6 +152,107 @@ void depthwise_portable(const Depthwise& c, const int8_t* const* rows, int32_t n
                     y[first + j] = requantize(acc[j], c.shift[first + j], c.zero, c.low);
             }
         }
+    }
+}
+
+namespace {
+
+int16_t narrow(int32_t value) { return static_cast<int16_t>(value); }
+
+// p[0 .. 4] weighted 1, 2, 3, 2, 1.
+template <typename At>
+POCKETLIC_INLINE int32_t smooth(At p) {
+    return p(0) + p(4) + 2 * (p(1) + p(3)) + 3 * p(2);
+}
+
+// Of a cell, by the sums of its tensor.
+POCKETLIC_INLINE int32_t class_of(int32_t across, int32_t both, int32_t down) {
+    const int32_t energy = (across + down) >> 8;
+    const int32_t u = across - down, v = 2 * both;
+    const int32_t x = (u < 0 ? -u : u) >> 8, y = (v < 0 ? -v : v) >> 8;
+    const int32_t more = std::max(x, y), less = std::min(x, y);
+    const int32_t length = std::max(more, ((x + y) * 181) >> 8);
+    int32_t direction = less * 256 > more * 106 ? 1 : 0;
+    direction = x >= y ? direction : 3 - direction;
+    direction = u >= 0 ? direction : 7 - direction;
+    direction = v >= 0 ? direction : 15 - direction;
+    const int32_t strength = (energy >= 182 ? 1 : 0) + (energy >= 729 ? 1 : 0) + (energy >= 2916 ? 1 : 0) +
+                             (energy >= 11664 ? 1 : 0) + (energy >= 46656 ? 1 : 0);
+    const int32_t straight = (length * 256 >= energy * 120 ? 1 : 0) + (length * 256 >= energy * 205 ? 1 : 0) +
+                             (length * 256 >= energy * 246 ? 1 : 0);
+    return (strength * 4 + straight) * 16 + direction;
+}
+
+}  // namespace
+
+void luma_portable(const int8_t* rgb, int32_t cells, LumaRow& y) {
+    for (int32_t k = 0; k < 2 * cells; ++k, rgb += 3)
+        y.columns[k % 2][k / 2] = narrow((54 * rgb[0] + 183 * rgb[1] + 19 * rgb[2] + 128 * 256 + 32) >> 6);
+}
+
+void tensors_portable(const LumaRow* const* rows, int32_t cells, TensorRow& y) {
+    const auto &above = rows[0]->columns, &upper = rows[1]->columns, &lower = rows[2]->columns,
+               &below = rows[3]->columns;
+    int32_t products[3][kFilterCells + 4];
+    for (int32_t k = 0; k < cells + 4; ++k) {
+        const int32_t m = k + 1;
+        const int16_t across[4] = {narrow(upper[1][m] - upper[1][m - 1]), narrow(upper[0][m + 1] - upper[0][m]),
+                                   narrow(lower[1][m] - lower[1][m - 1]), narrow(lower[0][m + 1] - lower[0][m])};
+        const int16_t down[4] = {narrow(lower[0][m] - above[0][m]), narrow(lower[1][m] - above[1][m]),
+                                 narrow(below[0][m] - upper[0][m]), narrow(below[1][m] - upper[1][m])};
+        int32_t a = 0, b = 0, c = 0;
+        for (int32_t i = 0; i < 4; ++i) {
+            a += across[i] * across[i];
+            b += across[i] * down[i];
+            c += down[i] * down[i];
+        }
+        products[0][k] = a;
+        products[1][k] = b;
+        products[2][k] = c;
+    }
+    for (int32_t t = 0; t < 3; ++t)
+        for (int32_t k = 0; k < cells; ++k)
+            y.products[t][k] = smooth([p = products[t] + k](int32_t i) { return p[i]; });
+}
+
+// The even or the odd pixels of a row of cells, whose weights are [weight][cell].
+template <int32_t kOdd>
+void filter_columns(const int16_t (*weights)[kFilterCells], const LumaRow* const* centre, int32_t cells, ChangeRow& y) {
+    int16_t changes[kFilterCells];
+    const auto at = [centre](int32_t down, int32_t right, int32_t k) -> int32_t {
+        const int32_t column = kFilterReach + kOdd + right;
+        return centre[down]->columns[column % 2][column / 2 + k];
+    };
+    for (int32_t k = 0; k < cells; ++k) {
+        const int32_t twice = 2 * at(0, 0, k);
+        const auto term = [&](int32_t i, int32_t down, int32_t right) -> int32_t {
+            return weights[i][k] * narrow(at(down, right, k) + at(-down, -right, k) - twice);
+        };
+        int32_t sum = 512 + term(0, 0, 1) + term(1, 0, 2);
+        sum += term(2, 1, -2) + term(3, 1, -1) + term(4, 1, 0) + term(5, 1, 1) + term(6, 1, 2);
+        sum += term(7, 2, -2) + term(8, 2, -1) + term(9, 2, 0) + term(10, 2, 1) + term(11, 2, 2);
+        changes[k] = narrow(sum >> 10);
+    }
+    for (int32_t k = 0; k < cells; ++k) {
+        y.plus[2 * k + kOdd] = static_cast<uint8_t>(std::clamp<int16_t>(changes[k], 0, 255));
+        y.minus[2 * k + kOdd] = static_cast<uint8_t>(-std::clamp<int16_t>(changes[k], -255, 0));
+    }
+}
+
+void filter_portable(const int16_t* filters, const TensorRow* const* tensors, const LumaRow* const* rows,
+                     int32_t cells, ChangeRow* y) {
+    int32_t classes[kFilterCells];
+    for (int32_t k = 0; k < cells; ++k) {
+        int32_t sums[3];
+        for (int32_t t = 0; t < 3; ++t) sums[t] = smooth([=](int32_t i) { return tensors[i]->products[t][k]; });
+        classes[k] = class_of(sums[0], sums[1], sums[2]);
+    }
+    int16_t weights[kFilterWeights][kFilterCells];
+    for (int32_t k = 0; k < cells; ++k)
+        for (int32_t i = 0; i < kFilterWeights; ++i) weights[i][k] = filters[classes[k] * kFilterStride + i];
+    for (int32_t row = 0; row < 2; ++row) {
+        filter_columns<0>(weights, rows + 2 + row, cells, y[row]);
+        filter_columns<1>(weights, rows + 2 + row, cells, y[row]);
     }
 }
 

@@ -72,6 +72,23 @@ inline void rows_from(size_t i, const Term* terms, size_t n_terms, const int64_t
 // What other kernels leave kernels of unusual sizes to.
 void depthwise_portable(const Depthwise&, const int8_t* const* rows, int32_t n_rows, const Span&, int8_t* y);
 
+// The portable kernels of the post-filter, for those sets that have none of their own.
+void luma_portable(const int8_t* rgb, int32_t cells, LumaRow& y);
+void tensors_portable(const LumaRow* const* rows, int32_t cells, TensorRow& y);
+void filter_portable(const int16_t* filters, const TensorRow* const* tensors, const LumaRow* const* rows,
+                     int32_t cells, ChangeRow* y);
+
+// Pixels from the i-th on: those that fill no vector, or all.
+inline void show_from(size_t i, const int8_t* rgb, const ChangeRow& change, size_t pixels, uint8_t* y) {
+    for (; i < pixels; ++i)
+        for (size_t c = 3 * i; c < 3 * i + 3; ++c)
+            y[c] = static_cast<uint8_t>(std::clamp(rgb[c] + 128 + change.plus[i] - change.minus[i], 0, 255));
+}
+
+inline void show_portable(const int8_t* rgb, const ChangeRow& change, size_t pixels, uint8_t* y) {
+    show_from(0, rgb, change, pixels, y);
+}
+
 // Channel `at` of one pixel, of the columns begin .. end - 1 of the kernel: for channels that fill no vector.
 inline int8_t depthwise_one(const Depthwise& c, const int8_t* const* rows, int32_t x0, int32_t column, int32_t begin,
                             int32_t end, size_t at) {

@@ -76,9 +76,33 @@ TARGET void add_avx2(const int8_t* a, const int8_t* b, int32_t offset, int32_t l
     for (; i < n; ++i) y[i] = static_cast<int8_t>(std::clamp(a[i] + b[i] + offset, low, 127));
 }
 
+// Four pixels of three bytes -> of four bytes.
+TARGET INLINE __m128i quads() { return _mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1); }
+
+TARGET void show(const int8_t* rgb, const ChangeRow& change, size_t pixels, uint8_t* y) {
+    size_t i = 0;
+    for (; i + 16 <= pixels; i += 16) {
+        const __m128i plus = _mm_load_si128(reinterpret_cast<const __m128i*>(change.plus + i));
+        const __m128i minus = _mm_load_si128(reinterpret_cast<const __m128i*>(change.minus + i));
+        // Which pixel each of 48 bytes belongs to.
+        const __m128i pixel[3] = {_mm_setr_epi8(0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5),
+                                  _mm_setr_epi8(5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10),
+                                  _mm_setr_epi8(10, 11, 11, 11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15)};
+        UNROLL for (size_t k = 0; k < 3; ++k) {
+            const __m128i v = _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(rgb + 3 * i + 16 * k)),
+                                            _mm_set1_epi8(-128));
+            const __m128i sum = _mm_adds_epu8(v, _mm_shuffle_epi8(plus, pixel[k]));
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(y + 3 * i + 16 * k),
+                             _mm_subs_epu8(sum, _mm_shuffle_epi8(minus, pixel[k])));
+        }
+    }
+    show_from(i, rgb, change, pixels, y);
+}
+
 // ------------------------------------------------------------------------------------------ vectors of 32 bytes
 
 #define V(name) _mm256_##name
+#define V_BIT(name) _mm256_##name##_si256
 
 // What AVX2 and AVX-VNNI share.
 #define VECTORS_OF_32_BYTES                                                                                          \
@@ -103,6 +127,18 @@ TARGET void add_avx2(const int8_t* a, const int8_t* b, int32_t offset, int32_t l
     TARGET INLINE Vector order_dwords(Vector v) {                                                                    \
         return kVectors == 1 ? _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4))             \
                              : _mm256_permute4x64_epi64(v, 0x88);                                                    \
+    }                                                                                                                \
+    TARGET INLINE Vector greater(Vector a, Vector b) { return _mm256_cmpgt_epi32(a, b); }                            \
+    TARGET INLINE Vector either(Vector mask, Vector a, Vector b) { return _mm256_blendv_epi8(b, a, mask); }          \
+    template <int kHalf>                                                                                             \
+    TARGET INLINE Vector in_order(Vector low, Vector high) {                                                         \
+        return _mm256_permute2x128_si256(low, high, kHalf == 0 ? 0x20 : 0x31);                                       \
+    }                                                                                                                \
+    TARGET INLINE Vector lanes(const int16_t* p, const int32_t* offsets) {                                           \
+        return join(load_half(p + offsets[0]), load_half(p + offsets[8]));                                           \
+    }                                                                                                                \
+    TARGET INLINE Vector pixels4(const int8_t* p, size_t step) {                                                     \
+        return _mm256_shuffle_epi8(join(load_half(p), load_half(p + step)), _mm256_broadcastsi128_si256(quads()));   \
     }
 
 namespace avx2 {
@@ -153,11 +189,13 @@ TARGET INLINE Vector dot_any(Vector acc, Vector x, Vector w) { return dot(acc, x
 
 #endif
 #undef V
+#undef V_BIT
 
 // ------------------------------------------------------------------------------------------ vectors of 64 bytes
 
 #define TARGET __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 #define V(name) _mm512_##name
+#define V_BIT(name) _mm512_##name##_si512
 
 namespace avx512_vnni {
 
@@ -187,6 +225,32 @@ TARGET INLINE Vector order_dwords(Vector v) {
                                          : _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
     return _mm512_permutexvar_epi32(order, v);
 }
+TARGET INLINE Vector greater(Vector a, Vector b) { return _mm512_movm_epi32(_mm512_cmpgt_epi32_mask(a, b)); }
+TARGET INLINE Vector either(Vector mask, Vector a, Vector b) { return _mm512_ternarylogic_epi32(mask, a, b, 0xCA); }
+// What unpacking into halves of lanes has put apart.
+template <int kHalf>
+TARGET INLINE Vector in_order(Vector low, Vector high) {
+    const Vector order = kHalf == 0 ? _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11)
+                                    : _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    return _mm512_permutex2var_epi64(low, order, high);
+}
+// 16 bytes at p + offsets[8 * lane].
+TARGET INLINE Vector lanes(const int16_t* p, const int32_t* offsets) {
+    const auto at = [=](size_t lane) TARGET {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + offsets[8 * lane]));
+    };
+    const Vector v = _mm512_inserti32x4(_mm512_castsi128_si512(at(0)), at(1), 1);
+    return _mm512_inserti32x4(_mm512_inserti32x4(v, at(2), 2), at(3), 3);
+}
+// Four pixels a lane, at p + step * lane, to four bytes each.
+TARGET INLINE Vector pixels4(const int8_t* p, size_t step) {
+    const auto at = [=](size_t lane) TARGET {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + step * lane));
+    };
+    const Vector v = _mm512_inserti32x4(_mm512_castsi128_si512(at(0)), at(1), 1);
+    return _mm512_shuffle_epi8(_mm512_inserti32x4(_mm512_inserti32x4(v, at(2), 2), at(3), 3),
+                               _mm512_broadcast_i32x4(quads()));
+}
 TARGET INLINE Vector dot(Vector acc, Vector x, Vector w) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w));
     return acc;
@@ -201,7 +265,7 @@ TARGET INLINE Vector dot_any(Vector acc, Vector x, Vector w) { return dot(acc, x
 
 #define KERNELS(set, name, supported)                                                                                \
     {name,      supported,           set::pack_pointwise, set::scratch, set::pointwise, set::accumulate,             \
-     rows_avx2, set::pack_depthwise, set::depthwise,      add_avx2}
+     rows_avx2, set::pack_depthwise, set::depthwise,      add_avx2, set::luma, set::tensors, set::filter, show}
 
 const Kernels kAvx2 = KERNELS(avx2, "avx2", has_avx2);
 #if POCKETLIC_AVX_VNNI

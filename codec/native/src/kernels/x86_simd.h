@@ -327,3 +327,157 @@ TARGET void depthwise(const Depthwise& c, const int8_t* const* rows, int32_t n, 
         }
     }
 }
+
+// ---------------------------------------------------------------------------------------------- the post-filter
+
+constexpr size_t kWords = kBytes / 2;
+
+// 2 * kWords pixels at a time. In each lane, packing puts the second vector's pixels behind the first one's.
+TARGET void luma(const int8_t* rgb, int32_t cells, LumaRow& y) {
+    const Vector start = V(set1_epi32)(128 * 256 + 32), weights = V(set1_epi32)(54 | 183 << 8 | 19 << 16);
+    const Vector even = V(set1_epi32)(0xFFFF);
+    for (size_t k = 0; k < count(cells); k += kWords, rgb += 6 * kWords) {
+        Vector words[2];
+        UNROLL for (size_t half = 0; half < 2; ++half) {
+            Vector four[2];
+            UNROLL for (size_t i = 0; i < 2; ++i)
+                four[i] = V(srli_epi32)(dot(start, weights, pixels4(rgb + 24 * half + 12 * i, 48)), 6);
+            words[half] = V(packs_epi32)(four[0], four[1]);
+        }
+        store(y.columns[0] + k, V(packs_epi32)(V_BIT(and)(words[0], even), V_BIT(and)(words[1], even)));
+        store(y.columns[1] + k, V(packs_epi32)(V(srli_epi32)(words[0], 16), V(srli_epi32)(words[1], 16)));
+    }
+}
+
+TARGET INLINE Vector smooth(Vector a, Vector b, Vector c, Vector d, Vector e) {
+    const Vector twice = V(add_epi32)(V(add_epi32)(b, d), c);
+    return V(add_epi32)(V(add_epi32)(V(add_epi32)(a, e), c), V(add_epi32)(twice, twice));
+}
+
+TARGET void tensors(const LumaRow* const* rows, int32_t cells, TensorRow& y) {
+    const auto &above = rows[0]->columns, &upper = rows[1]->columns, &lower = rows[2]->columns,
+               &below = rows[3]->columns;
+    alignas(64) int32_t products[3][kFilterCells + 64];
+    for (size_t k = 0; k < count(cells) + 4; k += kWords) {
+        const size_t m = k + 1;
+        const Vector u0 = load(upper[0] + m), u1 = load(upper[1] + m), l0 = load(lower[0] + m), l1 = load(lower[1] + m);
+        const Vector across[4] = {
+            V(sub_epi16)(u1, load(upper[1] + m - 1)), V(sub_epi16)(load(upper[0] + m + 1), u0),
+            V(sub_epi16)(l1, load(lower[1] + m - 1)), V(sub_epi16)(load(lower[0] + m + 1), l0)};
+        const Vector down[4] = {V(sub_epi16)(l0, load(above[0] + m)), V(sub_epi16)(l1, load(above[1] + m)),
+                                V(sub_epi16)(load(below[0] + m), u0), V(sub_epi16)(load(below[1] + m), u1)};
+        Vector sums[3][2];
+        UNROLL for (size_t h = 0; h < 2; ++h) {
+            const Vector a = h == 0 ? V(unpacklo_epi16)(across[0], across[1]) : V(unpackhi_epi16)(across[0], across[1]);
+            const Vector b = h == 0 ? V(unpacklo_epi16)(across[2], across[3]) : V(unpackhi_epi16)(across[2], across[3]);
+            const Vector c = h == 0 ? V(unpacklo_epi16)(down[0], down[1]) : V(unpackhi_epi16)(down[0], down[1]);
+            const Vector d = h == 0 ? V(unpacklo_epi16)(down[2], down[3]) : V(unpackhi_epi16)(down[2], down[3]);
+            sums[0][h] = V(add_epi32)(V(madd_epi16)(a, a), V(madd_epi16)(b, b));
+            sums[1][h] = V(add_epi32)(V(madd_epi16)(a, c), V(madd_epi16)(b, d));
+            sums[2][h] = V(add_epi32)(V(madd_epi16)(c, c), V(madd_epi16)(d, d));
+        }
+        UNROLL for (size_t t = 0; t < 3; ++t) {
+            store(products[t] + k, in_order<0>(sums[t][0], sums[t][1]));
+            store(products[t] + k + kInts, in_order<1>(sums[t][0], sums[t][1]));
+        }
+    }
+    for (size_t t = 0; t < 3; ++t) {
+        const int32_t* p = products[t];
+        for (size_t k = 0; k < count(cells); k += kInts, p += kInts)
+            store(y.products[t] + k, smooth(load(p), load(p + 1), load(p + 2), load(p + 3), load(p + 4)));
+    }
+}
+
+TARGET INLINE Vector ints(int32_t v) { return V(set1_epi32)(v); }
+
+// The offsets of the weights of kInts cells' classes.
+TARGET INLINE Vector weights_of(const Vector* sums) {
+    const Vector zero = ints(0);
+    const Vector energy = V(srai_epi32)(V(add_epi32)(sums[0], sums[2]), 8);
+    const Vector u = V(sub_epi32)(sums[0], sums[2]), v = V(add_epi32)(sums[1], sums[1]);
+    const Vector x = V(srai_epi32)(V(abs_epi32)(u), 8), y = V(srai_epi32)(V(abs_epi32)(v), 8);
+    const Vector more = V(max_epi32)(x, y), less = V(min_epi32)(x, y);
+    const Vector length =
+        V(max_epi32)(more, V(srai_epi32)(V(mullo_epi32)(V(add_epi32)(x, y), ints(181)), 8));
+    // Comparisons give -1 where they hold.
+    Vector d = V(sub_epi32)(zero, greater(V(slli_epi32)(less, 8), V(mullo_epi32)(more, ints(106))));
+    d = either(greater(y, x), V(sub_epi32)(ints(3), d), d);
+    d = either(greater(zero, u), V(sub_epi32)(ints(7), d), d);
+    d = either(greater(zero, v), V(sub_epi32)(ints(15), d), d);
+    Vector steps = zero;
+    for (const int32_t bound : {182, 729, 2916, 11664, 46656})
+        steps = V(add_epi32)(steps, V(slli_epi32)(greater(energy, ints(bound - 1)), 2));
+    const Vector scaled = V(slli_epi32)(length, 8);
+    for (const int32_t bound : {120, 205, 246})
+        steps = V(add_epi32)(steps, V(sub_epi32)(ints(-1), greater(V(mullo_epi32)(energy, ints(bound)), scaled)));
+    return V(slli_epi32)(V(sub_epi32)(d, V(slli_epi32)(steps, 4)), 4);  // 16 to a class
+}
+
+TARGET void filter(const int16_t* filters, const TensorRow* const* around, const LumaRow* const* rows, int32_t cells,
+                   ChangeRow* y) {
+    alignas(64) int32_t offsets[kFilterCells + 64];
+    for (size_t k = 0; k < count(cells); k += kInts) {
+        Vector sums[3];
+        UNROLL for (size_t t = 0; t < 3; ++t)
+            sums[t] = smooth(load(around[0]->products[t] + k), load(around[1]->products[t] + k),
+                             load(around[2]->products[t] + k), load(around[3]->products[t] + k),
+                             load(around[4]->products[t] + k));
+        store(offsets + k, weights_of(sums));
+    }
+    for (size_t k = count(cells); k < round_up(count(cells), kWords); ++k) offsets[k] = 0;
+    for (size_t k = 0; k < count(cells); k += kWords) {
+        // Pairs of weights of the cells that unpacking puts into the first half, and into the second.
+        Vector pairs[2][6];
+        UNROLL for (size_t h = 0; h < 2; ++h) {
+            Vector first[4], second[4];
+            UNROLL for (size_t i = 0; i < 4; ++i) {
+                const int32_t* of_lane = offsets + k + 4 * h + i;
+                first[i] = lanes(filters, of_lane);
+                second[i] = lanes(filters + 8, of_lane);
+            }
+            const Vector a = V(unpacklo_epi32)(first[0], first[1]), b = V(unpacklo_epi32)(first[2], first[3]);
+            const Vector c = V(unpackhi_epi32)(first[0], first[1]), d = V(unpackhi_epi32)(first[2], first[3]);
+            const Vector e = V(unpacklo_epi32)(second[0], second[1]), f = V(unpacklo_epi32)(second[2], second[3]);
+            pairs[h][0] = V(unpacklo_epi64)(a, b);
+            pairs[h][1] = V(unpackhi_epi64)(a, b);
+            pairs[h][2] = V(unpacklo_epi64)(c, d);
+            pairs[h][3] = V(unpackhi_epi64)(c, d);
+            pairs[h][4] = V(unpacklo_epi64)(e, f);
+            pairs[h][5] = V(unpackhi_epi64)(e, f);
+        }
+        for (size_t row = 0; row < 2; ++row) {
+            Vector change[2];
+            UNROLL for (int32_t odd = 0; odd < 2; ++odd) {
+                static constexpr int32_t kDown[12] = {0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2};
+                static constexpr int32_t kRight[12] = {1, 2, -2, -1, 0, 1, 2, -2, -1, 0, 1, 2};
+                const LumaRow* const* centre = rows + 2 + row;
+                const int32_t column = kFilterReach + odd;
+                const Vector twice = V(slli_epi16)(load(centre[0]->columns[column % 2] + column / 2 + k), 1);
+                Vector sums[2] = {ints(512), ints(512)};
+                UNROLL for (size_t pair = 0; pair < 6; ++pair) {
+                    Vector bent[2];
+                    UNROLL for (size_t i = 0; i < 2; ++i) {
+                        const int32_t down = kDown[2 * pair + i], right = kRight[2 * pair + i];
+                        const int32_t to = column + right, back = column - right;
+                        bent[i] = V(sub_epi16)(V(add_epi16)(load(centre[down]->columns[to % 2] + to / 2 + k),
+                                                            load(centre[-down]->columns[back % 2] + back / 2 + k)),
+                                               twice);
+                    }
+                    sums[0] = V(add_epi32)(sums[0], V(madd_epi16)(V(unpacklo_epi16)(bent[0], bent[1]), pairs[0][pair]));
+                    sums[1] = V(add_epi32)(sums[1], V(madd_epi16)(V(unpackhi_epi16)(bent[0], bent[1]), pairs[1][pair]));
+                }
+                change[odd] = V(packs_epi32)(V(srai_epi32)(sums[0], 10), V(srai_epi32)(sums[1], 10));
+            }
+            const Vector zero = ints(0), most = V(set1_epi16)(255);
+            Vector bytes[2];
+            UNROLL for (size_t sign = 0; sign < 2; ++sign) {
+                UNROLL for (size_t odd = 0; odd < 2; ++odd) change[odd] = sign == 0 ? change[odd] : V(sub_epi16)(zero, change[odd]);
+                const Vector e = V(min_epi16)(V(max_epi16)(change[0], zero), most);
+                const Vector o = V(min_epi16)(V(max_epi16)(change[1], zero), most);
+                bytes[sign] = V_BIT(or)(e, V(slli_epi16)(o, 8));
+            }
+            store(y[row].plus + 2 * k, bytes[0]);
+            store(y[row].minus + 2 * k, bytes[1]);
+        }
+    }
+}
