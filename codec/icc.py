@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 
 from pocketlic.codec.errors import PlicError
 
@@ -54,6 +54,8 @@ def fits(icc: bytes, grey: bool) -> bool:
 
 def cmyk_to_srgb(pixels: NDArray[np.uint8], icc: bytes) -> NDArray[np.uint8]:
     """uint8 [H, W, 3] sRGB of uint8 [H, W, 4] CMYK, relative colorimetric. PlicError when the profile is for others."""
+    from PIL import ImageCms  # which takes time, and few need it
+
     source = Image.frombytes("CMYK", pixels.shape[1::-1], pixels.tobytes())
     try:
         profiles = ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB")

@@ -7,49 +7,27 @@ remedy. Written are PNG, TIFF and other formats without loss where they can, els
 """
 
 import contextlib
-import importlib
 import io
 import os
-import re
 import secrets
 import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image
 
 from pocketlic.codec import exif as exif_blocks
 from pocketlic.codec import icc as icc_profiles
 from pocketlic.codec.errors import PlicError, PlicWarning
 from pocketlic.codec.format import DEFAULT_MAX_PIXELS
-from pocketlic.codec.pixels import read_pixels
+from pocketlic.codec.reading import read_file, require_plugin
 
-_HEAD_BYTES = 1 << 16
-_ORIENTATION = 0x0112
 _JPEG_EXIF_BYTES = 65533 - len(exif_blocks.PREFIX)
-_JXL_RATIOS = ((1, 1), (6, 5), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-
-
-class _Plugin(NamedTuple):
-    format: str  # as Pillow calls it
-    name: str
-    magic: bytes  # how files begin, a regular expression
-    module: str
-    package: str
-
-
-# Formats that plugins of Pillow bring: Pillow's name, how files begin, the module, the package, and what registers it.
-_PLUGINS = (
-    _Plugin("HEIF", "HEIC", rb".{4}ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", "pillow_heif", "pillow-heif"),
-    _Plugin("JXL", "JPEG XL", rb"\xff\x0a|.{4}JXL ", "pillow_jxl", "pillow-jxl-plugin"),
-)
-_PNG_CHUNKS = (b"IHDR", b"tRNS", b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf")
-_GAIN_MAPS = (b"hdrgm:Version", b"http://ns.adobe.com/hdr-gain-map/", b"urn:iso:std:iso:ts:21496:-1", b"HDRGainMap")
 
 
 class _Format(NamedTuple):
@@ -118,7 +96,8 @@ def read_picture(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIX
             # max_pixels is our limit; Pillow's lower one only warns.
             warnings.simplefilter("ignore")
             with Path(path).open("rb") as file:
-                picture = _read(file if file.seekable() else io.BytesIO(file.read()), max_pixels, told.append)
+                whole = file if file.seekable() else io.BytesIO(file.read())
+                picture = Picture(*read_file(whole, max_pixels, told.append))
     except PlicError as error:
         raise PlicError(f"cannot read {name}: {error}") from None
     except Image.DecompressionBombError:
@@ -191,9 +170,7 @@ def _reason(error: Exception) -> str:
 
 def _encoded(picture: Picture, kind: _Format, warn: Callable[[str], None]) -> bytes:
     """The bytes of a file."""
-    for plugin in _PLUGINS:
-        if plugin.format == kind.name:
-            _register(plugin)
+    require_plugin(kind.name)
     icc, exif = picture.icc, picture.exif
     if not icc_profiles.fits(icc, grey=picture.pixels.ndim == 2 and kind.grey):
         warn("its colour profile is for other pixels and left out")
@@ -220,195 +197,3 @@ def _encoded(picture: Picture, kind: _Format, warn: Callable[[str], None]) -> by
     buffer = io.BytesIO()
     Image.fromarray(picture.pixels).save(buffer, kind.name, **options)
     return exif_blocks.into_tiff(buffer.getvalue(), exif) if exif and kind.name == "TIFF" else buffer.getvalue()
-
-
-def _read(file: BinaryIO, max_pixels: int, warn: Callable[[str], None]) -> Picture:
-    head = file.read(_HEAD_BYTES)
-    if size := _jxl_size(head):  # its plugin decodes as soon as it opens
-        _limit(*size, max_pixels)
-    with _opened(file, head) as image:
-        _limit(*image.size, max_pixels)
-        if image.format == "EPS":
-            raise PlicError("PostScript is a program and not run here; make a PNG of it first")
-        if getattr(image, "tag_v2", {}).get(254, 0) & 1:
-            raise PlicError("its first picture is a thumbnail, as in cameras' raw files; develop it first")
-        if _has_gain_map(image, head):
-            warn("its gain map for HDR screens is left out")
-        elif getattr(image, "is_animated", False) and image.format != "PSD":
-            warn("it has more than one picture; only the first is taken")
-        chunks = _png_chunks(file) if image.format == "PNG" else {}
-        pixels, white = read_pixels(image, file, chunks)
-        if white > 255 or _is_deep(image, head):
-            warn("its samples of more than 8 bits are rounded to 8")
-        icc = _icc(image, head, chunks, pixels.ndim == 2, warn)
-        if pixels.ndim == 3 and pixels.shape[2] == 4:
-            if not icc:
-                raise PlicError("it is CMYK without a colour profile; convert it to RGB first")
-            pixels, icc = icc_profiles.cmyk_to_srgb(pixels, icc), b""
-            warn("its CMYK colours are converted to sRGB")
-        elif not icc_profiles.fits(icc, pixels.ndim == 2):
-            icc = b""
-            warn("its colour profile is for other pixels and left out")
-        orientation, exif = _upright(image, file, chunks, warn)
-    return Picture(_turned(pixels, orientation), icc, exif)
-
-
-def _limit(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise PlicError(
-            f"it has {width}x{height} pixels, more than the limit of {max_pixels}; "
-            "raise max_pixels if you trust the file"
-        )
-
-
-def _opened(file: BinaryIO, head: bytes) -> ImageFile.ImageFile:
-    """The image, by a plugin if Pillow alone does not know it. PlicError when it is of no known kind."""
-    file.seek(0)
-    try:
-        return Image.open(file)
-    except UnidentifiedImageError:
-        plugin = next((p for p in _PLUGINS if re.match(p.magic, head, re.DOTALL)), None)
-    if plugin is not None:
-        _register(plugin)
-        file.seek(0)
-        with contextlib.suppress(UnidentifiedImageError):
-            return Image.open(file)
-        raise PlicError(f"a {plugin.name} file that is damaged or of an unknown kind")
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        raise PlicError("a TIFF file that is damaged, or whose samples Pillow does not know: save it with 8 or 16 bits")
-    raise PlicError("not a picture in a known format")
-
-
-def _register(plugin: _Plugin) -> None:
-    try:
-        module = importlib.import_module(plugin.module)
-    except ImportError:
-        raise PlicError(f"{plugin.name} needs the package {plugin.package}: pip install {plugin.package}") from None
-    if plugin.format == "HEIF":
-        module.register_heif_opener()
-
-
-def _jxl_size(head: bytes) -> tuple[int, int] | None:
-    """Width and height of a JPEG XL file, from the beginning of its codestream."""
-    start = re.match(rb"(?:.{4}JXL .*?jxl(?:c|p.{4}))?\xff\x0a", head, re.DOTALL)
-    if start is None:
-        return None
-    bits = int.from_bytes(head[start.end() : start.end() + 16], "little")
-
-    def take(count: int) -> int:
-        nonlocal bits
-        value = bits & (1 << count) - 1
-        bits >>= count
-        return value
-
-    def side(eighths: int) -> int:
-        return 8 * (1 + take(5)) if eighths else 1 + take((9, 13, 18, 30)[take(2)])
-
-    eighths = take(1)
-    height = side(eighths)
-    ratio = take(3)
-    return (height * _JXL_RATIOS[ratio - 1][0] // _JXL_RATIOS[ratio - 1][1] if ratio else side(eighths)), height
-
-
-def _png_chunks(file: BinaryIO) -> dict[bytes, bytes]:
-    """Those chunks of a PNG file that Pillow does not hand on as they are, wherever they stand; the first of each."""
-    chunks: dict[bytes, bytes] = {}
-    file.seek(8)
-    while len(start := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", start)
-        if kind in _PNG_CHUNKS and kind not in chunks:
-            chunks[kind] = file.read(length)
-            file.seek(4, io.SEEK_CUR)
-        else:
-            file.seek(length + 4, io.SEEK_CUR)
-    return chunks
-
-
-def _boxes(image: ImageFile.ImageFile, head: bytes) -> bytes:
-    """What an AVIF or HEIC file says before its data."""
-    return head.partition(b"mdat")[0] if image.format in ("AVIF", "HEIF") else b""
-
-
-def _is_deep(image: ImageFile.ImageFile, head: bytes) -> bool:
-    return re.search(rb"pixi.{4}[\x01-\x04][\x09-\x20]", _boxes(image, head), re.DOTALL) is not None
-
-
-def _has_gain_map(image: ImageFile.ImageFile, head: bytes) -> bool:
-    if image.format in ("JPEG", "MPO"):
-        segments = getattr(image, "applist", [])
-        return any(mark in content for name, content in segments if name in ("APP1", "APP2") for mark in _GAIN_MAPS)
-    return any(mark in _boxes(image, head) for mark in (b"tmap", b"hdrgainmap"))
-
-
-def _icc(
-    image: ImageFile.ImageFile, head: bytes, chunks: dict[bytes, bytes], grey: bool, warn: Callable[[str], None]
-) -> bytes:
-    """The ICC profile that a file has, or what its numbers amount to."""
-    if b"cICP" in chunks:
-        primaries, transfer, matrix, full_range = chunks[b"cICP"][:4]
-        if matrix != 0 or full_range != 1:
-            raise PlicError("its colours (cICP) are not those of full-range RGB; convert it to sRGB first")
-        return icc_profiles.of_cicp(primaries, transfer, grey)
-    if icc := image.info.get("icc_profile"):
-        return bytes(icc)
-    if b"iCCP" in chunks:
-        warn("its colour profile is damaged and left out")
-    elif b"sRGB" not in chunks and (b"gAMA" in chunks or b"cHRM" in chunks):
-        gamma, numbers = ([n / 100_000 for n in _unsigned(chunks.get(c, b""))] for c in (b"gAMA", b"cHRM"))
-        try:
-            return icc_profiles.of_gamma(gamma[0] if gamma else None, None if grey else numbers or None, grey)
-        except ValueError:
-            warn("its gAMA and cHRM are impossible and left out")
-    if nclx := re.search(rb"colrnclx(.{4})", _boxes(image, head), re.DOTALL):
-        primaries, transfer = struct.unpack(">HH", nclx[1])
-        return icc_profiles.of_cicp(primaries, transfer, grey)
-    return b""
-
-
-def _unsigned(data: bytes) -> tuple[int, ...]:
-    return struct.unpack(f">{len(data) // 4}I", data)
-
-
-def _upright(
-    image: ImageFile.ImageFile, file: BinaryIO, chunks: dict[bytes, bytes], warn: Callable[[str], None]
-) -> tuple[int, bytes]:
-    """The orientation that is still to be applied to the pixels, and the EXIF block without it."""
-    turned = image.format in ("TIFF", "HEIF") or (image.format == "JXL" and not getattr(image, "jpeg", False))
-    orientation = 1
-    try:
-        if image.format == "TIFF":
-            block = exif_blocks.of_tiff(file)
-        else:
-            block = chunks.get(b"eXIf") or image.info.get("exif") or _raw_profile(image)
-        while block.startswith(exif_blocks.PREFIX):
-            block = block.removeprefix(exif_blocks.PREFIX)
-        if block:
-            orientation, block = exif_blocks.upright(block)
-    except (ValueError, struct.error):
-        warn("its EXIF is damaged and left out")
-        block = b""
-    if orientation == 1 and "xmp" in image.info:
-        with contextlib.suppress(Exception):  # Pillow finds the orientation in XMP too, and raises almost anything
-            orientation = image.getexif().get(_ORIENTATION, 1)
-    return 1 if turned else orientation, block
-
-
-def _raw_profile(image: ImageFile.ImageFile) -> bytes:
-    """EXIF in a text of PNG, as ImageMagick wrote it: the kind, the number of bytes, and these in hexadecimal."""
-    for kind in ("exif", "APP1"):
-        _, size, *digits = str(image.info.get(f"Raw profile type {kind}", "- 0")).split()
-        block = bytes.fromhex("".join(digits))[: int(size)]
-        if block.startswith((exif_blocks.PREFIX, b"II*\0", b"MM\0*")):
-            return block
-    return b""
-
-
-def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Pixels as an EXIF orientation wants them shown."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)

@@ -24,6 +24,8 @@ _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L
 _JPEG2000_DEPTHS = re.compile(rb"\xff\x4f\xff\x51.{36}\x00([\x01-\x04])((?:...){1,4})", re.DOTALL)
 _BITS, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIFF
 _WHITE_IS_ZERO, _SEPARATE, _SIGNED = 0, 2, 2
+# Components of 5 and 6 bits, in raw modes of BMP and TGA.
+_SHORT_COLOUR = {"BGR;15": (31, 31, 31), "BGRA;15": (31, 31, 31), "BGRA;15Z": (31, 31, 31), "BGR;16": (31, 63, 31)}
 _CONVERTED = {"1": "L", "P": "RGB", "PA": "RGBA", "RGBX": "RGB"}
 _CHANNELS = {"L": "L", "LA": "LA", "La": "LA", "RGB": "RGB", "RGBA": "RGBA", "RGBa": "RGBA", "CMYK": "CMYK"}
 
@@ -70,6 +72,8 @@ def _samples(image: ImageFile.ImageFile, file: BinaryIO) -> tuple[Samples, str, 
             raise PlicError(f"it has 16 bits per component, which Pillow cuts short; {_REMEDY}")
         low = _loaded(file, rawmode[:-1] + _OTHER_BYTE[rawmode[-1]])
         return _joined(_loaded(file, rawmode), low), _CHANNELS[image.mode], 65535
+    if image.format == "HEIF" and (bits := image.info.get("bit_depth", 8)) > 8:
+        return *_of_deep_heif(image, file), (1 << bits) - 1 << 16 - bits
     depth = _jpeg2000_depth(file) if image.format == "JPEG2000" else 8
     image.load()
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
@@ -83,6 +87,8 @@ def _samples(image: ImageFile.ImageFile, file: BinaryIO) -> tuple[Samples, str, 
         kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
         raise PlicError(f"its samples are {kind}, whose white is not known; {_REMEDY}")
     eight, channels = _of_eight_bits(image)
+    if rawmode in _SHORT_COLOUR:
+        eight = _rounded(eight, _SHORT_COLOUR[rawmode])
     if coder == "ppm_plain" and greatest > 255:  # rounded by Pillow
         return eight.astype(np.uint16) * 257, channels, 65535
     return eight, channels, 255
@@ -127,6 +133,15 @@ def _of_netpbm(image: ImageFile.ImageFile, file: BinaryIO, greatest: int) -> tup
     return samples.astype(np.uint16), channels, greatest
 
 
+def _of_deep_heif(image: ImageFile.ImageFile, file: BinaryIO) -> tuple[Samples, str]:
+    """Of HEIC with more than 8 bits, which Pillow's plugin cuts; in the upper bits of 16."""
+    import pillow_heif  # which has opened the image
+
+    file.seek(0)
+    samples = np.array(pillow_heif.open_heif(file, convert_hdr_to_8bit=False), np.uint16)
+    return samples, "L" if samples.ndim == 2 else ("LA", "RGB", "RGBA")[samples.shape[2] - 2]
+
+
 def _of_eight_bits(image: Image.Image) -> tuple[NDArray[np.uint8], str]:
     """Samples and channels of a loaded image of at most 8 bits."""
     if image.mode == "P" and image.has_transparency_data:
@@ -138,6 +153,16 @@ def _of_eight_bits(image: Image.Image) -> tuple[NDArray[np.uint8], str]:
     if image.mode not in _CHANNELS:
         raise PlicError(f"its colour mode is {image.mode}; convert it to RGB or grey first")
     return np.asarray(image), _CHANNELS[image.mode]
+
+
+def _rounded(samples: NDArray[np.uint8], whites: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Samples that Pillow stretched to 8 bits and cut, rounded instead."""
+    rounded = samples.copy()
+    for channel, white in enumerate(whites):
+        values, table = np.arange(white + 1), np.arange(256)
+        table[values * 255 // white] = (values * 510 + white) // (2 * white)
+        rounded[..., channel] = table[samples[..., channel]]
+    return rounded
 
 
 def _key(chunks: dict[bytes, bytes]) -> NDArray[np.uint16]:

@@ -250,6 +250,18 @@ def test_orientation(tmp_path, kind, orientation):
     assert read_picture(tmp_path / "b.avif").pixels.shape == expected.shape
 
 
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_orientation_of_jpeg_xl(tmp_path, orientation):
+    """It has one of its own, which the decoder applies; that of EXIF is to be ignored."""
+    import pillow_jxl  # noqa: F401
+
+    block = camera_block("<", orientation=orientation)
+    Image.fromarray(WIDE).save(tmp_path / "a.jxl", lossless=True, exif=block)
+    read = read_picture(tmp_path / "a.jxl")
+    np.testing.assert_array_equal(read.pixels, WIDE)
+    assert read.exif == exif.upright(block)[1]
+
+
 def test_long_blocks(tmp_path):
     """JPEG has place for 64 kB; the others take all."""
     block = camera_block("<", thumbnail=bytes(100_000), orientation=1)

@@ -281,3 +281,19 @@ def test_code_points_of_other_formats(tmp_path, kind):
     assert read(nclx(tmp_path / "a", kind, 1, 13)).icc == b""
     assert read(nclx(tmp_path / "a", kind, 12, 13)).icc == icc.of_cicp(12, 13, False)
     refused(nclx(tmp_path / "a", kind, 9, 16), "HDR .PQ.")
+
+
+def test_profile_of_jpeg_2000(tmp_path):
+    """In its colour box, where an enumerated colour space stands otherwise."""
+    Image.fromarray(COLOURS).save(tmp_path / "a.jp2")
+    data = (tmp_path / "a.jp2").read_bytes()
+    at = data.index(b"colr") - 4
+    old = int.from_bytes(data[at : at + 4], "big")
+    box = struct.pack(">I4sBBB", 11 + len(SRGB), b"colr", 2, 0, 0) + SRGB
+    header = data.index(b"jp2h") - 4
+    size = int.from_bytes(data[header : header + 4], "big") + len(box) - old
+    changed = data[:header] + struct.pack(">I", size) + data[header + 4 : at] + box + data[at + old :]
+    (tmp_path / "a.jp2").write_bytes(changed)
+    picture = read(tmp_path / "a.jp2")
+    np.testing.assert_array_equal(picture.pixels, COLOURS)
+    assert picture.icc == SRGB

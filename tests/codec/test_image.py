@@ -233,6 +233,36 @@ def test_first_of_several_pictures(tmp_path, kind):
     assert np.abs(several.pixels.astype(int) - single.pixels).max() <= (12 if kind == "AVIF" else 0)
 
 
+def test_a_damaged_second_picture_does_no_harm(tmp_path):
+    first, second = frames(2)
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
+    data = (tmp_path / "a.gif").read_bytes()
+    at = data.rindex(b",")
+    for cut in (at + 3, at + 20):
+        (tmp_path / "a.gif").write_bytes(data[:cut])
+        with pytest.warns(PlicWarning, match="more than one picture"):
+            read = read_picture(tmp_path / "a.gif")
+        np.testing.assert_array_equal(read.pixels, np.array(first.quantize(256).convert("RGB")))
+
+
+def test_default_picture_of_an_animation(tmp_path):
+    """It is what viewers without animation show, and no part of it."""
+    default, *others = frames()
+    default.save(tmp_path / "a.png", save_all=True, append_images=others, default_image=True)
+    with pytest.warns(PlicWarning, match="more than one picture"):
+        read = read_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(read.pixels, np.array(default))
+
+
+def test_a_damaged_file_is_named_by_its_kind(tmp_path):
+    for kind in ("PNG", "GIF", "TIFF"):
+        Image.fromarray(RGB).save(tmp_path / "a", kind)
+        data = (tmp_path / "a").read_bytes()
+        (tmp_path / "a").write_bytes(data[:9])
+        with pytest.raises(PlicError, match=f"a {kind} file that is damaged|malformed"):
+            read_picture(tmp_path / "a")
+
+
 def jpeg_with(segment, *others):
     """A JPEG file with a segment after its start, and further JPEG files behind it."""
     buffer = io.BytesIO()
@@ -284,7 +314,9 @@ def test_plugins_are_registered_or_named(tmp_path, suffix, module, package):
     assert output("with", "write", path) == ""
     assert output("with", "read", path) == "(9, 7, 3)\n"
     for direction, verb in (("read", "read"), ("write", "write")):
-        assert re.search(rf"cannot {verb} {path}: .* needs the package {package}", output("without", direction, path))
+        assert re.search(
+            rf"cannot {verb} {path}: .* needs a package: pip install {package}", output("without", direction, path)
+        )
 
 
 def test_postscript_is_not_run(tmp_path):

@@ -196,6 +196,7 @@ def test_tiff(tmp_path, kind, dtype, order):
             compression=compression, tile=tile, rowsperstrip=None if tile else 10, extrasamples=extra, metadata=None,
         )  # fmt: skip
         back = tifffile.imread(path)
+        np.testing.assert_array_equal(back, stored)
         samples = (np.moveaxis(back, 0, -1) if planar == "separate" else back).reshape(HEIGHT, WIDTH, -1)
         if dtype[0] != "u" or dtype == "u4":
             refused(path)
@@ -210,6 +211,29 @@ def test_tiff(tmp_path, kind, dtype, order):
             assert planar == "separate" or channels == 2 or (photometric == WHITE_IS_ZERO and order == ">")
         else:
             np.testing.assert_array_equal(pixels, expected, err_msg=f"{compression} {planar} {tile}")
+
+
+@pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("compression", ["lzw", "deflate"])
+def test_tiff_predictors(tmp_path, compression, channels, dtype, order):
+    white = 255 if dtype == "u1" else 65535
+    shape = (HEIGHT, WIDTH, 3) if channels == 3 else (HEIGHT, WIDTH)
+    samples = RANDOM.integers(0, white, shape, endpoint=True).astype(dtype)
+    photometric = COLOUR if channels == 3 else GREY
+    options = {"predictor": True, "compression": compression, "byteorder": order, "metadata": None}
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric=photometric, **options)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), samples)
+    np.testing.assert_array_equal(read(tmp_path / "a.tif", white), rounded(samples, white))
+
+
+def test_tiff_with_jpeg_inside(tmp_path):
+    smooth = np.array(Image.fromarray(COLOURS).resize((64, 48), Image.Resampling.BICUBIC))
+    options = {"photometric": "ycbcr", "compression": "jpeg", "metadata": None, "tile": (16, 16)}
+    tifffile.imwrite(tmp_path / "a.tif", smooth, subsampling=(1, 1), **options)
+    other = tifffile.imread(tmp_path / "a.tif")
+    assert np.abs(read(tmp_path / "a.tif").astype(int) - other).max() <= 3  # two decoders of JPEG
 
 
 def tiff(order, tags, data):
@@ -331,6 +355,88 @@ def test_formats_and_modes(tmp_path, format_, mode):
         np.testing.assert_array_equal(pixels, decoders[format_](path.read_bytes())[..., :3])
 
 
+def bmp(bits, rows, palette=b"", masks=(), *, compression=0, upside_up=False):
+    """A BMP file of rows from the top."""
+    padded = [row + bytes(-len(row) % 4) for row in rows]
+    data = b"".join(padded if upside_up else padded[::-1])
+    header = 40 if len(masks) < 4 else 108  # with alpha: version 4
+    extra = struct.pack(f"<{len(masks)}I", *masks).ljust(header - 40, b"\0")
+    start = 14 + 40 + len(extra) + len(palette)
+    height = -len(rows) if upside_up else len(rows)
+    info = struct.pack(
+        "<IiiHHIIiiII", header, WIDTH, height, 1, bits, compression, len(data), 0, 0, len(palette) // 4, 0
+    )
+    return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + info + extra + palette + data
+
+
+@pytest.mark.parametrize("upside_up", [False, True])
+@pytest.mark.parametrize("bits", [1, 4, 8, 15, 16, 24, 32])
+def test_bmp(tmp_path, bits, upside_up):
+    compression, palette, masks = 0, b"", ()
+    if bits <= 8:
+        samples = RANDOM.integers(0, 1 << bits, (HEIGHT, WIDTH, 1), np.uint16)
+        rows = [png_rows(samples[i : i + 1], bits)[1:] for i in range(HEIGHT)]
+        palette = np.hstack([PALETTE[: 1 << bits, ::-1], np.zeros((1 << bits, 1), np.uint8)]).tobytes()
+        expected = PALETTE[samples[..., 0]]
+    elif bits <= 16:
+        whites = np.array([31, 31 if bits == 15 else 63, 31])
+        samples = RANDOM.integers(0, whites, (HEIGHT, WIDTH, 3), np.uint16, endpoint=True)
+        shifts = (10, 5, 0) if bits == 15 else (11, 5, 0)
+        rows = [row.astype("<u2").tobytes() for row in (samples << shifts).sum(2)]
+        if bits == 16:
+            compression, masks = 3, tuple(int(w) << s for w, s in zip(whites, shifts, strict=True))
+        expected = rounded(samples, whites)
+    else:
+        expected = COLOURS
+        stored = COLOURS[..., ::-1] if bits == 24 else np.dstack([COLOURS[..., ::-1], HOLE])  # the fourth means nothing
+        rows = [row.tobytes() for row in stored]
+    data = bmp(
+        (bits + 7) // 8 * 8 if bits > 8 else bits, rows, palette, masks, compression=compression, upside_up=upside_up
+    )
+    (tmp_path / "a").write_bytes(data)
+    np.testing.assert_array_equal(read(tmp_path / "a"), expected)
+
+
+def test_bmp_alpha(tmp_path):
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    for alpha in (SOFT, HOLE, np.full_like(SOFT, 255)):
+        rows = [row.tobytes() for row in np.dstack([COLOURS[..., ::-1], alpha])]
+        (tmp_path / "a").write_bytes(bmp(32, rows, masks=masks, compression=3))
+        if alpha.min() < 255:
+            refused(tmp_path / "a", "transparent pixels")
+        else:
+            np.testing.assert_array_equal(read(tmp_path / "a"), COLOURS)
+        (tmp_path / "a").write_bytes(bmp(32, rows, masks=(*masks[:3], 0), compression=3))
+        np.testing.assert_array_equal(read(tmp_path / "a"), COLOURS)
+
+
+@pytest.mark.parametrize("descriptor", [0, 0x10, 0x20, 0x30], ids=["", "from right", "from top", "from top right"])
+@pytest.mark.parametrize("kind", ["grey", "palette", "15", "24", "32", "runs"])
+def test_tga(tmp_path, kind, descriptor):
+    palette, code, bits = b"", 2, 24
+    samples = RANDOM.integers(0, 32, (HEIGHT, WIDTH, 3), np.uint16)
+    expected, data = COLOURS, COLOURS[..., ::-1].tobytes()
+    if kind == "grey":
+        code, bits, expected, data = 3, 8, COLOURS[..., 0], COLOURS[..., 0].tobytes()
+    elif kind == "palette":
+        code, bits, expected, palette = 1, 8, PALETTE[COLOURS[..., 0]], PALETTE[:, ::-1].tobytes()
+        data = COLOURS[..., 0].tobytes()
+    elif kind == "15":
+        bits, expected = 16, rounded(samples, 31)
+        data = (samples << (10, 5, 0)).sum(2).astype("<u2").tobytes()
+    elif kind == "32":
+        bits, descriptor, data = 32, descriptor | 8, np.dstack([COLOURS[..., ::-1], np.full_like(SOFT, 255)]).tobytes()
+    elif kind == "runs":
+        code, data = 10, b"".join(b"\0" + bytes(pixel[::-1]) for pixel in COLOURS.reshape(-1, 3))
+    head = struct.pack(
+        "<BBBHHBHHHH", 0, bool(palette), code, 0, len(palette) // 3, 24 * bool(palette), 0, 0, WIDTH, HEIGHT
+    )
+    (tmp_path / "a.tga").write_bytes(head + bytes([bits, descriptor]) + palette + data)
+    expected = expected if descriptor & 0x20 else expected[::-1]
+    expected = expected[:, ::-1] if descriptor & 0x10 else expected
+    np.testing.assert_array_equal(read(tmp_path / "a.tga"), expected)
+
+
 SOFT = np.full((HEIGHT, WIDTH), 255, np.uint8)
 SOFT[11, 5] = 254
 HOLE = np.where(SOFT < 255, 0, 255).astype(np.uint8)
@@ -391,3 +497,52 @@ def test_jpeg_2000(tmp_path, bits, channels):
         refused(tmp_path / "a.jp2", "bits")
     else:
         np.testing.assert_array_equal(read(tmp_path / "a.jp2", white), rounded(samples, white))
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16, 32])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_jpeg_xl(tmp_path, bits, channels):
+    shape = (HEIGHT, WIDTH) if channels == 1 else (HEIGHT, WIDTH, channels)
+    white = 1 if bits == 32 else (1 << bits) - 1
+    samples = RANDOM.integers(0, white, shape, endpoint=True).astype({8: "u1", 32: "f4"}.get(bits, "u2"))
+    if channels == 4:
+        samples[..., 3] = white
+    extra = {"bitspersample": bits} if 8 < bits < 32 else {}
+    (tmp_path / "a.jxl").write_bytes(imagecodecs.jpegxl_encode(samples, lossless=True, **extra))
+    if bits == 32 or (bits > 8 and channels > 1):
+        refused(tmp_path / "a.jxl", "floating-point" if channels == 1 else "more than 8 bits per component")
+    else:
+        np.testing.assert_array_equal(
+            read(tmp_path / "a.jxl", white), rounded(samples[..., :3] if channels > 1 else samples, white)
+        )
+
+
+def test_animated_jpeg_xl(tmp_path):
+    """Its plugin would give the last picture and not say so."""
+    frames = RANDOM.integers(0, 256, (3, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    (tmp_path / "a.jxl").write_bytes(imagecodecs.jpegxl_encode(frames, lossless=True))
+    refused(tmp_path / "a.jxl", "it is an animation")
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_deep_heic(tmp_path, mode, bits):
+    import pillow_heif
+
+    ramp = np.arange(1 << bits, dtype=np.uint16).reshape(32, -1)
+    samples = ramp if mode == "L" else np.repeat(ramp[..., None], 3, 2)
+    stored = pillow_heif.from_bytes(f"{mode};{bits}", ramp.shape[::-1], samples.tobytes())
+    lossless = {"quality": -1, "chroma": 444, "matrix_coefficients": 0} if mode == "RGB" else {"quality": -1}
+    stored.save(tmp_path / "a.heic", **lossless)
+    np.testing.assert_array_equal(read(tmp_path / "a.heic", (1 << bits) - 1), rounded(samples, (1 << bits) - 1))
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_deep_avif(tmp_path, bits):
+    samples = np.repeat(np.arange(1 << bits, dtype=np.uint16).reshape(32, -1, 1), 3, 2)
+    (tmp_path / "a.avif").write_bytes(
+        imagecodecs.avif_encode(samples, level=100, bitspersample=bits, pixelformat="444")
+    )
+    np.testing.assert_array_equal(imagecodecs.avif_decode((tmp_path / "a.avif").read_bytes()), samples)
+    pixels = read(tmp_path / "a.avif", (1 << bits) - 1)
+    assert np.abs(pixels.astype(int) - rounded(samples, (1 << bits) - 1)).max() <= 1
