@@ -47,8 +47,11 @@ PROGRAMS = ("java", "javac", "aapt2", "zipalign", "apksigner", "keytool")
 # What the Android plugin of libs.versions.toml compiles Kotlin as.
 KOTLIN = "2.2"
 # The only symbols that the JNI library needs from the system; bionic has each of them.
-LIBC = ("calloc", "free", "getauxval", "malloc", "memchr", "memcmp", "memcpy", "memmove", "memset", "raise", "snprintf",
-        "strcmp", "strlen", "vsnprintf")  # fmt: skip
+LIBC = ("calloc", "free", "getauxval", "malloc", "memchr", "memcmp", "memcpy", "memmove", "memset",
+        "pthread_cond_broadcast",
+        "pthread_cond_destroy", "pthread_cond_init", "pthread_cond_wait", "pthread_create", "pthread_join",
+        "pthread_mutex_destroy", "pthread_mutex_init", "pthread_mutex_lock", "pthread_mutex_unlock", "raise",
+        "__sched_cpucount", "sched_getaffinity", "snprintf", "strcmp", "strlen", "sysconf", "vsnprintf")  # fmt: skip
 
 
 class BuildError(Exception):

@@ -3,6 +3,6 @@
 from pathlib import Path
 
 NATIVE = Path(__file__).parent
-INCLUDES = [f"-I{NATIVE / 'include'}", f"-I{NATIVE / 'src'}"]
+COMPILE = ["-pthread", f"-I{NATIVE / 'include'}", f"-I{NATIVE / 'src'}"]
 CORE = sorted(map(str, (NATIVE / "src").rglob("*.cpp")))
 TOOL = [str(NATIVE / "tool" / "plic_tool.cpp"), *CORE]

@@ -32,7 +32,7 @@ from ...codec import format as plic
 from ...codec.codec import STRIDE, Codec, Executor, reference
 from ...codec.errors import PlicError
 from ...codec.fast import FastCodec
-from ...codec.native import INCLUDES, TOOL
+from ...codec.native import COMPILE, TOOL
 from ...export.bundle import Bundle
 from ...export.errors import ExportError
 from ...export.litert import Kernels, LiteRTExecutor
@@ -206,7 +206,7 @@ class Builder:
         if _process(*command, str(probe), "-o", str(folder / "probe")).returncode != 0:
             raise Unavailable(f"{' '.join(command)} builds nothing here: libraries are missing")
         out = folder / "plic"
-        done = _process(*command, "-std=c++17", "-fno-exceptions", "-fno-rtti", *INCLUDES, *TOOL, "-o", str(out))
+        done = _process(*command, "-std=c++17", "-fno-exceptions", "-fno-rtti", *COMPILE, *TOOL, "-o", str(out))
         if done.returncode != 0:
             raise Failed(f"{' '.join(command)}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
         return out

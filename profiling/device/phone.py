@@ -22,7 +22,7 @@ from rich.console import Console
 from ...codec.errors import PlicError
 from ...codec.fast import FastCodec
 from ...codec.image import Picture, read_picture, write_picture
-from ...codec.native import INCLUDES, TOOL
+from ...codec.native import COMPILE, TOOL
 from ...export.bundle import MODEL, Bundle
 from ...export.litert import LiteRTExecutor
 from .benchmark_model import read_benchmark_model
@@ -49,7 +49,7 @@ def build_plic(abi: str, folder: Path) -> Path:
     if compiler is None:
         raise DeviceError(f"no compiler is known for {abi}: {remedy}")
     folder.mkdir(parents=True, exist_ok=True)
-    command = [compiler, "-O2", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-static", *INCLUDES, *TOOL,
+    command = [compiler, "-O2", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-static", *COMPILE, *TOOL,
                "-o", str(folder / "plic")]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -9,7 +9,7 @@ from PIL import Image
 
 import pocketlic
 from pocketlic.codec.codec import Codec
-from pocketlic.codec.native import INCLUDES, TOOL
+from pocketlic.codec.native import COMPILE, TOOL
 from pocketlic.export.litert import LiteRTExecutor
 
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="the native core needs c++")
@@ -20,7 +20,7 @@ def tool(tmp_path_factory):
     """The command-line tool with checks of memory and arithmetic; it returns (exit code, standard error)."""
     path = tmp_path_factory.mktemp("tool") / "plic"
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    subprocess.run(["c++", "-std=c++17", "-O1", *sanitizers, *INCLUDES, *TOOL, "-o", str(path)], check=True)
+    subprocess.run(["c++", "-std=c++17", "-O1", *sanitizers, *COMPILE, *TOOL, "-o", str(path)], check=True)
 
     def run(*arguments):
         done = subprocess.run([path, *map(str, arguments)], capture_output=True, text=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from pocketlic.codec.native import INCLUDES, TOOL
+from pocketlic.codec.native import COMPILE, TOOL
 
 ROOT = Path(__file__).parents[2]
 LISTED = json.loads((ROOT / "tests" / "vectors" / "vectors.json").read_text())["models"]
@@ -113,7 +113,7 @@ def test_as_32_bit_arm_code(build, ci, tmp_path):
         pytest.skip("32-bit Arm code needs qemu-user-static")
     compiler, *flags = ci.COMPILERS["armeabi-v7a"]
     program = tmp_path / "plic"
-    subprocess.run([compiler, "-std=c++17", "-O1", "-static", *flags, *INCLUDES, *TOOL, "-o", program], check=True)
+    subprocess.run([compiler, "-std=c++17", "-O1", "-static", *flags, *COMPILE, *TOOL, "-o", program], check=True)
     names = ("odd", "metadata", "four-states", "symbols-1")
     files = [ROOT / "tests" / "vectors" / "cpu" / f"{name}.plic" for name in names]
     model = ROOT / "models" / "weights" / "pocketlic-cpu.safetensors"

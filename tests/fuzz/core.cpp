@@ -28,7 +28,7 @@ struct Symbols {
     ~Symbols() { plic_free_symbols(&arrays); }
 };
 
-const plic_limits kLimits = {1 << 16, 1 << 26};
+const plic_limits kLimits = {1 << 16, 1 << 26, 2};
 
 void require(bool condition) {
     if (!condition) std::abort();

@@ -21,7 +21,7 @@ import numpy as np
 
 from pocketlic.codec import rans
 from pocketlic.codec.codec import Codec
-from pocketlic.codec.native import CORE, INCLUDES
+from pocketlic.codec.native import COMPILE, CORE
 from pocketlic.profiling.conformance.vectors import extreme_model, picture
 
 HERE = Path(__file__).resolve().parent
@@ -63,7 +63,7 @@ def build(folder: Path) -> Path:
     if compiler is None:
         raise Missing("there is no clang++")
     out = folder / "core"
-    command = [compiler, *FLAGS, *INCLUDES, str(HERE / "core.cpp"), *CORE, "-o", str(out)]
+    command = [compiler, *FLAGS, *COMPILE, str(HERE / "core.cpp"), *CORE, "-o", str(out)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0 and re.search("cannot find .*libclang_rt", done.stderr):
         raise Missing("clang++ has no libFuzzer")

@@ -16,7 +16,7 @@ import pytest
 
 from pocketlic.codec import format as plic
 from pocketlic.codec.codec import Codec
-from pocketlic.codec.native import INCLUDES, TOOL
+from pocketlic.codec.native import COMPILE, TOOL
 
 ROOT = Path(__file__).parents[2]
 ENTRY = ROOT / "android_demo" / "app" / "src" / "main" / "cpp"
@@ -55,7 +55,7 @@ def test_the_apps_build(abi, tmp_path, make, odd_network, picture):
         f"""set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR {processor})
 set(CMAKE_CXX_COMPILER {compiler})
-set(CMAKE_CXX_FLAGS_INIT "{flags} -I{include} -I{include / "linux"}")
+set(CMAKE_CXX_COMPILE_INIT "{flags} -I{include} -I{include / "linux"}")
 """
     )
     build = tmp_path / "build"
@@ -66,7 +66,7 @@ set(CMAKE_CXX_FLAGS_INIT "{flags} -I{include} -I{include / "linux"}")
     assert library[:4] == b"\x7fELF"
     assert int.from_bytes(library[18:20], "little") == machine
     tool = tmp_path / "plic"
-    run(compiler, *flags.split(), "-std=c++17", "-static", *INCLUDES, TOOL[0],
+    run(compiler, *flags.split(), "-std=c++17", "-static", *COMPILE, TOOL[0],
         build / "core" / "libplic.a", "-o", tool)  # fmt: skip
 
     # The app's code equals the reference, also where channels do not fill a vector.

@@ -25,33 +25,38 @@ from pocketlic.codec import format as plic
 from pocketlic.codec._native import NativeDecoder
 from pocketlic.codec.codec import Codec
 from pocketlic.codec.image import read_picture
-from pocketlic.codec.native import INCLUDES, TOOL
+from pocketlic.codec.native import COMPILE, TOOL
 
 ROOT = Path(__file__).parents[2]
-FLAGS = ["-std=c++17", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+FLAGS = ["-std=c++17", "-O1", "-g", "-fno-sanitize-recover=all"]
 
 
-@pytest.fixture(scope="session")
-def tool(tmp_path_factory):
-    """The tool under AddressSanitizer and UndefinedBehaviorSanitizer: its output, or its error."""
+def build(folder: Path, sanitizers: str) -> Path:
+    """The tool with sanitizers; skips where there are none."""
     compiler = next((c for c in ("c++", "g++", "clang++") if shutil.which(c)), None)
     if compiler is None:
         pytest.skip("there is no C++ compiler")
-    folder = tmp_path_factory.mktemp("tool")
-    path = folder / "plic"
+    path, flags = folder / "plic", [*FLAGS, f"-fsanitize={sanitizers}"]
 
     def compile_one(source: str) -> subprocess.CompletedProcess[str]:
-        command = [compiler, *FLAGS, *INCLUDES, "-c", source, "-o", str(folder / f"{Path(source).stem}.o")]
+        command = [compiler, *flags, *COMPILE, "-c", source, "-o", str(folder / f"{Path(source).stem}.o")]
         return subprocess.run(command, capture_output=True, text=True)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done in pool.map(compile_one, TOOL):
             assert done.returncode == 0, done.stderr
     objects = sorted(map(str, folder.glob("*.o")))
-    built = subprocess.run([compiler, *FLAGS, *objects, "-o", str(path)], capture_output=True, text=True)
+    built = subprocess.run([compiler, *flags, "-pthread", *objects, "-o", str(path)], capture_output=True, text=True)
     if built.returncode != 0 and "san" in built.stderr and "cannot find" in built.stderr:
         pytest.skip("the compiler has no sanitizers")
     assert built.returncode == 0, built.stderr
+    return path
+
+
+@pytest.fixture(scope="session")
+def tool(tmp_path_factory):
+    """The tool under AddressSanitizer and UndefinedBehaviorSanitizer: its output, or its error."""
+    path = build(tmp_path_factory.mktemp("tool"), "address,undefined")
 
     def run(*arguments, program=path, binary=False, **options):
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
@@ -110,6 +115,34 @@ def test_shipped_model(tool, tmp_path, picture):
         done = tool("--kernels", kernels, "hash", tmp_path / "model", tmp_path / "a.plic")
         digest = hashlib.sha256(pocketlic.decode(data).tobytes()).hexdigest()
         assert hashes(done.stdout)[str(tmp_path / "a.plic")][1] == digest
+
+
+@pytest.mark.parametrize("sanitizers", ["address,undefined", "thread"])
+def test_any_number_of_threads(tool, tmp_path_factory, make, picture, sanitizers):
+    """Several bands and columns of tiles: same bytes, pixels and complaints, and no race."""
+    folder = tmp_path_factory.mktemp("threads")
+    program = tool.path if sanitizers != "thread" else build(folder, sanitizers)
+    model = make.small_model("cpu")
+    (folder / "model").write_bytes(model.to_bytes())
+    pixels = picture(2100, 1100)
+    (folder / "picture.ppm").write_bytes(b"P6 1100 2100 255\n" + pixels.tobytes())
+    made, shown, complaints = set(), set(), set()
+    for threads in (1, 2, 3, 8):
+
+        def run(*arguments, threads=threads):
+            return tool("--threads", threads, *arguments, program=program)
+
+        assert run("encode", folder / "model", folder / "picture.ppm", 60, folder / "a.plic").returncode == 0
+        made.add((folder / "a.plic").read_bytes())
+        assert run("decode", folder / "model", folder / "a.plic", folder / "a.ppm").returncode == 0
+        shown.add((folder / "a.ppm").read_bytes())
+        file = plic.read((folder / "a.plic").read_bytes())
+        bands = [bytes([file.bands[0][0]]) + bytes(len(file.bands[0]) - 1), file.bands[1][:-1], file.bands[2]]
+        (folder / "b.plic").write_bytes(plic.write(replace(file, bands=tuple(bands))))
+        complaints.add(run("decode", folder / "model", folder / "b.plic", folder / "b.ppm").stderr)
+    assert [len(made), len(shown), len(complaints)] == [1, 1, 1]
+    assert "damaged payload" in complaints.pop()
+    np.testing.assert_array_equal(read_picture(folder / "a.ppm").pixels, Codec(model).decode(made.pop()))
 
 
 def test_damaged_files(tool, files, tmp_path):

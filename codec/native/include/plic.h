@@ -10,7 +10,8 @@
  *     plic_model_close(model);
  *
  * codec/SPEC.md says what is computed. A model is immutable once open: any number of threads may use it at the same
- * time, and there is no other state. To decode one picture on several threads, give each a range of rows.
+ * time, and there is no other state. A call takes threads of its own, which end with it; functions that the caller gives
+ * are called by the caller's thread only.
  *
  * Pointers called `limits`, `error` and `options` may be NULL. Every function that fails leaves a code and one line
  * of text in *error; what it was to write is then undefined. Nothing is read beyond the sizes given, whatever the
@@ -46,6 +47,7 @@ typedef struct plic_error {
 typedef struct plic_limits {
     uint64_t max_pixels; /* that a file may claim */
     uint64_t max_memory; /* that one call may take, in bytes, besides what the caller gives */
+    uint32_t threads;    /* that one call may take; 0: as many as there are cores. Results do not depend on it */
 } plic_limits;
 
 #define PLIC_DEFAULT_MAX_PIXELS ((uint64_t)1 << 27)
@@ -62,7 +64,7 @@ typedef int plic_runner(void *user, const char *name, uint32_t height, uint32_t 
 typedef struct plic_options {
     const char *kernels; /* NULL: the fastest for this machine; or a name out of plic_kernels */
     plic_runner *runner; /* NULL: none; what it computes decides whether pixels and files are exact */
-    void *user;          /* for the runner, which is called by every thread that uses the model */
+    void *user;          /* for the runner; a model with one takes no threads */
     uint32_t tile;       /* 0: the runner takes any size; or it takes squares of that many pixels of the picture only */
 } plic_options;
 

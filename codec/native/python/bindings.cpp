@@ -154,8 +154,8 @@ public:
     const char* profile() const { return facts_.profile; }
     const char* kernels() const { return facts_.kernels; }
 
-    nb::object decode(nb::bytes data, uint64_t max_pixels, uint64_t max_memory) const {
-        const plic_limits limits = {max_pixels, max_memory};
+    nb::object decode(nb::bytes data, uint64_t max_pixels, uint64_t max_memory, uint32_t threads) const {
+        const plic_limits limits = {max_pixels, max_memory, threads};
         const plic_info info = read_info(data, limits);
         const size_t row = size_t{info.width} * info.components;
         Owned<uint8_t> pixels(row * info.height);
@@ -171,8 +171,8 @@ public:
     }
 
     nb::object decode_rows(nb::bytes data, uint32_t first, uint32_t count, uint64_t max_pixels,
-                           uint64_t max_memory) const {
-        const plic_limits limits = {max_pixels, max_memory};
+                           uint64_t max_memory, uint32_t threads) const {
+        const plic_limits limits = {max_pixels, max_memory, threads};
         const plic_info info = read_info(data, limits);
         if (first > info.height || count > info.height - first) throw nb::value_error("rows beyond the picture");
         const size_t row = size_t{info.width} * info.components;
@@ -199,8 +199,8 @@ public:
         return pixels.array({count, info.width, info.components});
     }
 
-    nb::tuple symbols(nb::bytes data, uint64_t max_pixels, uint64_t max_memory) const {
-        const plic_limits limits = {max_pixels, max_memory};
+    nb::tuple symbols(nb::bytes data, uint64_t max_pixels, uint64_t max_memory, uint32_t threads) const {
+        const plic_limits limits = {max_pixels, max_memory, threads};
         const plic_info i = read_info(data, limits);
         const size_t latents = size_t{i.latent_height} * i.latent_width;
         plic_symbols s = {nullptr, nullptr, nullptr, size_t{i.hyper_height} * i.hyper_width * facts_.hyper_channels,
@@ -238,7 +238,7 @@ public:
         plic_status status;
         {
             nb::gil_scoped_release release;
-            const plic_limits limits = {std::numeric_limits<uint64_t>::max(), std::numeric_limits<uint64_t>::max()};
+            const plic_limits limits = {std::numeric_limits<uint64_t>::max(), std::numeric_limits<uint64_t>::max(), 0};
             status = plic_encode_symbols(model_.get(), &info, &limits, &s, &file, &size, &error);
         }
         check(status, error);
@@ -246,8 +246,8 @@ public:
         return nb::bytes(file, size);
     }
 
-    nb::tuple hash(nb::bytes data, uint64_t max_pixels, uint64_t max_memory) const {
-        const plic_limits limits = {max_pixels, max_memory};
+    nb::tuple hash(nb::bytes data, uint64_t max_pixels, uint64_t max_memory, uint32_t threads) const {
+        const plic_limits limits = {max_pixels, max_memory, threads};
         plic_hashes hashes;
         plic_error error;
         plic_status status;
@@ -519,7 +519,7 @@ NB_MODULE(_native, m) {
                               "Decodes .plic files of one model without any runtime, to the bits of the reference.\n\n"
                               "Safe to share between threads; the interpreter lock is released while decoding.\n"
                               "max_pixels: what a file may claim. max_memory: bytes a call takes at most, its result\n"
-                              "apart.\n"
+                              "apart. threads: that a call takes at most, 0 for as many as there are cores.\n"
                               "Methods that take a file raise FormatError when it is damaged, of another model, or\n"
                               "exceeds a limit.")
         .def(nb::init<nb::bytes, std::optional<std::string>>(), "model"_a, "kernels"_a = nb::none(),
@@ -528,17 +528,17 @@ NB_MODULE(_native, m) {
         .def_prop_ro("model_id", &NativeDecoder::model_id, "SHA-256 of the model file.")
         .def_prop_ro("profile", &NativeDecoder::profile)
         .def_prop_ro("kernels", &NativeDecoder::kernels)
-        .def("decode", &NativeDecoder::decode, "data"_a, "max_pixels"_a = pixels, "max_memory"_a = memory,
+        .def("decode", &NativeDecoder::decode, "data"_a, "max_pixels"_a = pixels, "max_memory"_a = memory, "threads"_a = 0,
              "Pixels, uint8 [H, W, 3] RGB or [H, W] grey.",
-             nb::sig("def decode(self, data: bytes, max_pixels: int = ..., max_memory: int = ...) -> "
+             nb::sig("def decode(self, data: bytes, max_pixels: int = ..., max_memory: int = ..., threads: int = 0) -> "
                      "numpy.typing.NDArray[numpy.uint8]"))
         .def("decode_rows", &NativeDecoder::decode_rows, "data"_a, "first"_a, "count"_a, "max_pixels"_a = pixels,
-             "max_memory"_a = memory, "Pixels of rows first .. first + count - 1 only.",
+             "max_memory"_a = memory, "threads"_a = 0, "Pixels of rows first .. first + count - 1 only.",
              nb::sig("def decode_rows(self, data: bytes, first: int, count: int, max_pixels: int = ..., "
-                     "max_memory: int = ...) -> numpy.typing.NDArray[numpy.uint8]"))
-        .def("symbols", &NativeDecoder::symbols, "data"_a, "max_pixels"_a = pixels, "max_memory"_a = memory,
+                     "max_memory: int = ..., threads: int = 0) -> numpy.typing.NDArray[numpy.uint8]"))
+        .def("symbols", &NativeDecoder::symbols, "data"_a, "max_pixels"_a = pixels, "max_memory"_a = memory, "threads"_a = 0,
              "z int8 [h, w, hyper], y and details int32 [4h, 4w, latents].",
-             nb::sig("def symbols(self, data: bytes, max_pixels: int = ..., max_memory: int = ...) -> "
+             nb::sig("def symbols(self, data: bytes, max_pixels: int = ..., max_memory: int = ..., threads: int = 0) -> "
                      "tuple[numpy.typing.NDArray[numpy.int8], numpy.typing.NDArray[numpy.int32], "
                      "numpy.typing.NDArray[numpy.int32]]"))
         .def("encode_symbols", &NativeDecoder::encode_symbols, "z"_a.noconvert(), "y"_a.noconvert(),
@@ -582,9 +582,9 @@ NB_MODULE(_native, m) {
              nb::sig("def quantize_others(self, quality: int, z: numpy.typing.NDArray[numpy.int8], "
                      "context: numpy.typing.NDArray[numpy.int8], log2_steps: numpy.typing.NDArray[numpy.int8], "
                      "y: numpy.typing.NDArray[numpy.int32], details: numpy.typing.NDArray[numpy.int32]) -> None"))
-        .def("hash", &NativeDecoder::hash, "data"_a, "max_pixels"_a = pixels, "max_memory"_a = memory,
+        .def("hash", &NativeDecoder::hash, "data"_a, "max_pixels"_a = pixels, "max_memory"_a = memory, "threads"_a = 0,
              "SHA-256 of the symbols (SPEC.md, section 7), SHA-256 of the pixels, and the most bytes it took.",
-             nb::sig("def hash(self, data: bytes, max_pixels: int = ..., max_memory: int = ...) -> "
+             nb::sig("def hash(self, data: bytes, max_pixels: int = ..., max_memory: int = ..., threads: int = 0) -> "
                      "tuple[bytes, bytes, int]"))
         .def("run", &NativeDecoder::run, "network"_a, "inputs"_a, "tile"_a = 0,
              "Outputs by name of a network of the model, on int8 [H, W, C] inputs.\n\n"

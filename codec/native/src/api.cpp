@@ -4,19 +4,6 @@
 #include "sha256.h"
 #include "writer.h"
 
-namespace pocketlic {
-namespace {
-
-uint64_t max_pixels(const plic_limits* limits) {
-    return limits != nullptr ? limits->max_pixels : PLIC_DEFAULT_MAX_PIXELS;
-}
-uint64_t max_memory(const plic_limits* limits) {
-    return limits != nullptr ? limits->max_memory : PLIC_DEFAULT_MAX_MEMORY;
-}
-
-}  // namespace
-}  // namespace pocketlic
-
 using namespace pocketlic;
 
 plic_status plic_allocate_symbols(const plic_model* model, const plic_info* info, plic_symbols* symbols,
@@ -53,9 +40,9 @@ plic_status plic_decode_symbols(const plic_model* model, const uint8_t* data, si
     if (model == nullptr || symbols == nullptr || symbols->z == nullptr || symbols->y == nullptr ||
         symbols->details == nullptr)
         return fail(error, PLIC_ERROR_ARGUMENT, "no model, or nowhere to put symbols");
-    Picture picture(*model, max_memory(limits));
+    Picture picture(*model, limits);
     Decoder decoder(picture, error);
-    plic_status status = decoder.open(data, size, max_pixels(limits));
+    plic_status status = decoder.open(data, size);
     if (status != PLIC_OK) return status;
     const Counts counts = picture.counts();
     if (symbols->z_count < counts.z || symbols->y_count < counts.y || symbols->details_count < counts.details)
@@ -63,12 +50,12 @@ plic_status plic_decode_symbols(const plic_model* model, const uint8_t* data, si
     status = decoder.decode_z();
     if (status != PLIC_OK) return status;
     std::memcpy(symbols->z, picture.z.data(), picture.z.size());
+    SymbolReader reader(picture);
     int32_t *y = symbols->y, *details = symbols->details;
     std::memset(y, 0, static_cast<size_t>(counts.y) * sizeof *y);
     std::memset(details, 0, static_cast<size_t>(counts.details) * sizeof *details);
-    const auto bands = picture.bands();
-    for (int32_t band = 0; band < bands && status == PLIC_OK; ++band) {
-        status = decoder.decode_band(band, y, details);
+    for (int32_t band = 0; band < picture.bands() && status == PLIC_OK; ++band) {
+        status = decoder.decode_band(band, reader, y, details, error);
         y += picture.band_count(band, model->latents);
         details += picture.band_count(band, model->details);
     }
@@ -79,15 +66,15 @@ plic_status plic_decode(const plic_model* model, const uint8_t* data, size_t siz
                         uint8_t* pixels, size_t stride, plic_error* error) {
     if (model == nullptr || pixels == nullptr)
         return fail(error, PLIC_ERROR_ARGUMENT, "no model, or nowhere to put pixels");
-    Picture picture(*model, max_memory(limits));
+    Picture picture(*model, limits);
     Decoder decoder(picture, error);
-    plic_status status = decoder.open(data, size, max_pixels(limits));
+    plic_status status = decoder.open(data, size);
     const plic_info& info = picture.info;
     if (status == PLIC_OK && stride < static_cast<size_t>(info.width) * info.components)
         return fail(error, PLIC_ERROR_ARGUMENT, "a stride below the width");
     if (status == PLIC_OK) status = decoder.decode_z();
     if (status == PLIC_OK)
-        status = decoder.decode_pixels(0, static_cast<int32_t>(info.height), pixels, stride, nullptr, nullptr);
+        status = decoder.decode_pixels(0, static_cast<int32_t>(info.height), {pixels, stride, nullptr, nullptr});
     return status;
 }
 
@@ -95,16 +82,16 @@ plic_status plic_decode_rows(const plic_model* model, const uint8_t* data, size_
                              uint32_t first, uint32_t count, plic_row_sink* sink, void* user, plic_error* error) {
     if (model == nullptr || sink == nullptr)
         return fail(error, PLIC_ERROR_ARGUMENT, "no model, or no receiver of rows");
-    Picture picture(*model, max_memory(limits));
+    Picture picture(*model, limits);
     Decoder decoder(picture, error);
-    plic_status status = decoder.open(data, size, max_pixels(limits));
+    plic_status status = decoder.open(data, size);
     if (status != PLIC_OK) return status;
     if (first > picture.info.height || count > picture.info.height - first)
         return fail(error, PLIC_ERROR_ARGUMENT, "rows beyond the picture");
     status = decoder.decode_z();
     if (status == PLIC_OK && count > 0)
-        status = decoder.decode_pixels(static_cast<int32_t>(first), static_cast<int32_t>(count), nullptr, 0, sink,
-                                       user);
+        status = decoder.decode_pixels(static_cast<int32_t>(first), static_cast<int32_t>(count),
+                                       {nullptr, 0, sink, user});
     return status;
 }
 
@@ -126,20 +113,21 @@ plic_status plic_hash(const plic_model* model, const uint8_t* data, size_t size,
                       plic_hashes* hashes, plic_error* error) {
     if (model == nullptr || hashes == nullptr)
         return fail(error, PLIC_ERROR_ARGUMENT, "no model, or nowhere to put hashes");
-    Picture picture(*model, max_memory(limits));
+    Picture picture(*model, limits);
     Decoder decoder(picture, error);
-    plic_status status = decoder.open(data, size, max_pixels(limits));
+    plic_status status = decoder.open(data, size);
     if (status == PLIC_OK) status = decoder.decode_z();
     if (status != PLIC_OK) return status;
     const plic_info& info = picture.info;
     Sha256 hash;
     hash.update(reinterpret_cast<const uint8_t*>(picture.z.data()), picture.z.size());
+    SymbolReader reader(picture);
     Buffer<int16_t> y, details;
     for (int32_t band = 0; band < picture.bands() && status == PLIC_OK; ++band) {
         const size_t sizes[2] = {picture.band_count(band, model->latents), picture.band_count(band, model->details)};
         if (!y.clear(picture.memory, sizes[0]) || !details.clear(picture.memory, sizes[1]))
             return no_memory(error, picture.memory);
-        status = decoder.decode_band(band, y.data(), details.data());
+        status = decoder.decode_band(band, reader, y.data(), details.data(), error);
         if (status != PLIC_OK) return status;
         update(hash, y.data(), sizes[0]);
         update(hash, details.data(), sizes[1]);
@@ -158,7 +146,7 @@ plic_status plic_hash(const plic_model* model, const uint8_t* data, size_t size,
         return 0;
     };
     if (status == PLIC_OK)
-        status = decoder.decode_pixels(0, static_cast<int32_t>(info.height), nullptr, 0, sink, &rows);
+        status = decoder.decode_pixels(0, static_cast<int32_t>(info.height), {nullptr, 0, sink, &rows});
     rows.hash.finish(hashes->pixels);
     hashes->memory = picture.memory.peak();
     return status;
@@ -171,8 +159,8 @@ plic_status plic_encode_symbols(const plic_model* model, const plic_info* info, 
         return fail(error, PLIC_ERROR_ARGUMENT, "no model, no symbols, or nowhere to put the file");
     *file = nullptr;
     *file_size = 0;
-    Picture picture(*model, max_memory(limits));
-    const plic_status status = picture.begin(*info, max_pixels(limits), error);
+    Picture picture(*model, limits);
+    const plic_status status = picture.begin(*info, error);
     if (status != PLIC_OK) return status;
     const Counts counts = picture.counts();
     if (symbols->z_count != counts.z || symbols->y_count != counts.y || symbols->details_count != counts.details)
@@ -192,8 +180,8 @@ plic_status plic_encode(const plic_model* model, const plic_info* info, const pl
         return fail(error, PLIC_ERROR_ARGUMENT, "no model, no source of rows, or nowhere to put the file");
     *file = nullptr;
     *file_size = 0;
-    Picture picture(*model, max_memory(limits));
-    plic_status status = picture.begin(*info, max_pixels(limits), error);
+    Picture picture(*model, limits);
+    plic_status status = picture.begin(*info, error);
     if (status != PLIC_OK) return status;
     Encoder encoder(picture, error);
     status = encoder.encode(source, user);
@@ -261,7 +249,7 @@ plic_status plic_run(const plic_model* model, const char* name, uint32_t height,
             if (step % network->tensors[t].denominator != 0)
                 return fail(error, PLIC_ERROR_ARGUMENT, "%s: a tile must be a multiple of %d", name,
                             static_cast<int>(align));
-    Memory memory(max_memory(limits));
+    Memory memory(limits != nullptr ? limits->max_memory : PLIC_DEFAULT_MAX_MEMORY);
     Workspace workspace(memory);
     View in[kMaxEnds], out[kMaxEnds];
     for (uint32_t i = 0; i < network->input_count; ++i)

@@ -6,19 +6,34 @@ namespace pocketlic {
 namespace {
 
 constexpr int32_t kStripRows = 32;  // of latents, that are analysed at a time
+constexpr int32_t kHyperPart = 16;  // cells of z that a thread computes at a time
 
 }  // namespace
 
 plic_status Encoder::encode(plic_row_source* source, void* user) {
     const Counts counts = picture_.counts();
     if (!y_.allocate(memory_, counts.y) || !details_.allocate(memory_, counts.details) ||
-        !wide_.allocate(memory_, count(picture_.lh, picture_.lw, model_.wide_count)))
+        !wide_.allocate(memory_, count(picture_.lh, picture_.lw, model_.wide_count)) ||
+        !workers_.make(memory_, threads(), picture_))
         return no_memory(error_, memory_);
     plic_status status = grids(source, user, counts);
     if (status == PLIC_OK) status = quantize(true);
     if (status == PLIC_OK) status = quantize(false);
     if (status == PLIC_OK) status = skip_details(y_.data(), details_.data());
     return status;
+}
+
+int32_t Encoder::threads() const {
+    const Network& analysis = model_.networks[kAnalysis];
+    const Region part = {0, 0, std::min(kStripRows, picture_.lh), std::min(kStripRows, picture_.lw)};
+    const Region wanted[2] = {part, part.scaled(2, 1)};
+    Region regions[kMaxTensors];
+    plan(analysis, picture_.lh * kLatent, picture_.lw * kLatent, wanted, regions);
+    uint64_t bytes = count(kTileRows, kTileColumns, 8 * model_.latents);
+    for (uint32_t t = 0; t < analysis.tensor_count(); ++t)
+        bytes += count(regions[t].height(), regions[t].width(), analysis.tensors[t].spec.channels);
+    const auto most = static_cast<uint64_t>(picture_.threads);
+    return static_cast<int32_t>(std::clamp<uint64_t>(memory_.left() / 2 / bytes, 1, most));
 }
 
 plic_status Encoder::grids(plic_row_source* source, void* user, const Counts& counts) {
@@ -47,18 +62,21 @@ plic_status Encoder::grids(plic_row_source* source, void* user, const Counts& co
             return fail(error_, PLIC_ERROR_STOPPED, "stopped by the source of rows");
         const View pixels = {window.rows.data(), {window.top, 0, window.bottom, width}, 3};
         const int32_t bottom = std::min(top + kStripRows, picture_.lh);
-        const int32_t part = std::min(part_of(model_), kTileColumns);
-        for (int32_t y = top; y < bottom; y += part)
-            for (int32_t x = 0; x < picture_.lw; x += part)
-                if (!analyse({y, x, std::min(y + part, bottom), std::min(x + part, picture_.lw)}, pixels, grid))
-                    return no_memory(error_, memory_);
+        const int32_t side = std::min(part_of(model_), kTileColumns);
+        const bool done = for_each_part({top, 0, bottom, picture_.lw}, side, side, [&](const Region& part, Worker& w) {
+            return analyse(w, part, pixels, grid);
+        });
+        if (!done) return no_memory(error_, memory_);
     }
     const View z = {picture_.z.data(), {0, 0, picture_.zh, picture_.zw}, model_.hypers};
-    if (!run_parts(model_, kHyperAnalysis, workspace_, picture_.lh, picture_.lw, grid, z.region, &z))
+    if (!for_each_part(z.region, kHyperPart, kHyperPart, [&](const Region& part, Worker& w) {
+            return run_parts(model_, kHyperAnalysis, w.workspace, picture_.lh, picture_.lw, grid, part, &z);
+        }))
         return no_memory(error_, memory_);
     const auto hypers = static_cast<size_t>(model_.hypers);
     for (size_t i = 0; i < picture_.z.size(); ++i) {
-        const int64_t exponent = model_.hyper_gain_knots.at(picture_.quality_hundredths, static_cast<int32_t>(i % hypers));
+        const auto channel = static_cast<int32_t>(i % hypers);
+        const int64_t exponent = model_.hyper_gain_knots.at(picture_.quality_hundredths, channel);
         const int64_t shift = std::clamp<int64_t>(16 - (exponent >> 8), 1, 40);
         const int64_t product = int64_t{z.data[i]} * model_.exp2[exponent & 255];
         z.data[i] = static_cast<int8_t>(std::clamp<int64_t>(rounding_shift(product, shift), -128, 127));
@@ -91,18 +109,18 @@ bool Encoder::fill(Window& window, const Region& need, int32_t width, plic_row_s
     return true;
 }
 
-bool Encoder::analyse(const Region& part, const View& pixels, const View* grid) {
+bool Encoder::analyse(Worker& worker, const Region& part, const View& pixels, const View* grid) {
     const Region wanted[2] = {part, part.scaled(2, 1)};
     const Network& analysis = model_.networks[kAnalysis];
     View made[2];
     for (uint32_t o = 0; o < 2; ++o)
-        if (!parameters_.view(features_[o], wanted[o], analysis.tensors[analysis.outputs[o]].spec.channels, made[o]))
+        if (!worker.parameters.view(worker.features[o], wanted[o],
+                                    analysis.tensors[analysis.outputs[o]].spec.channels, made[o]))
             return false;
-    if (!run(model_, kAnalysis, workspace_, picture_.lh * kLatent, picture_.lw * kLatent, &pixels, wanted,
-             made))
+    if (!run(model_, kAnalysis, worker.workspace, picture_.lh * kLatent, picture_.lw * kLatent, &pixels, wanted, made))
         return false;
     const auto quarter = static_cast<size_t>(model_.details) / 4;
-    if (!project(0, model_.to_latents, made[0], wanted[0], [&](int32_t y, int32_t x, size_t c, int64_t value) {
+    if (!project(worker, 0, model_.to_latents, made[0], wanted[0], [&](int32_t y, int32_t x, size_t c, int64_t value) {
             const size_t at = index(y, x, picture_.lw, model_.latents) + c;
             y_[at] = static_cast<int16_t>(std::clamp<int64_t>(value, INT16_MIN, INT16_MAX));
             if (model_.fine_bits[c] > 0) {
@@ -113,54 +131,50 @@ bool Encoder::analyse(const Region& part, const View& pixels, const View* grid) 
             grid[0].data[at] = coarse(value);
         }))
         return false;
-    return project(1, model_.to_details, made[1], wanted[1], [&](int32_t y, int32_t x, size_t c, int64_t value) {
+    const auto put = [&](int32_t y, int32_t x, size_t c, int64_t value) {
         const size_t channel = static_cast<size_t>(y % 2 * 2 + x % 2) * quarter + c;
         const size_t at = index(y / 2, x / 2, picture_.lw, model_.details) + channel;
         details_[at] = static_cast<int16_t>(detail_symbol(channel, value));
         grid[1].data[at] = coarse(value);
-    });
+    };
+    return project(worker, 1, model_.to_details, made[1], wanted[1], put);
 }
 
 plic_status Encoder::quantize(bool anchors) {
-    Buffer<uint8_t> indices;
-    if (!indices.allocate(memory_, picture_.band_count(0, model_.latents))) return no_memory(error_, memory_);
-    for (int32_t band = 0; band < picture_.bands(); ++band) {
-        const int32_t top = band * static_cast<int32_t>(kBandRows), bottom = top + picture_.band_rows(band);
-        if (!indices_of_.of_y(top, bottom, indices.data())) return no_memory(error_, memory_);
-        for (int32_t y = top; y < bottom; y += kTileRows)
-            for (int32_t x = 0; x < picture_.lw; x += kTileColumns)
-                if (!quantize_tile({y, x, std::min(y + kTileRows, bottom), std::min(x + kTileColumns, picture_.lw)},
-                                   anchors, top, indices.data()))
-                    return no_memory(error_, memory_);
-    }
-    return PLIC_OK;
+    const Region all = {0, 0, picture_.lh, picture_.lw};
+    return for_each_part(all, kTileRows, kTileColumns, [&](const Region& tile, Worker& w) {
+        return quantize_tile(w, tile, anchors);
+    }) ? PLIC_OK : no_memory(error_, memory_);
 }
 
-bool Encoder::quantize_tile(const Region& tile, bool anchors, int32_t top, const uint8_t* indices) {
+bool Encoder::quantize_tile(Worker& worker, const Region& tile, bool anchors) {
+    Parameters& parameters = worker.parameters;
     const auto symbols = [this](int32_t y, int32_t x) { return latent(y, x); };
-    if (!parameters_.hyper(anchors ? tile : parameters_.around(tile)) ||
-        (!anchors && !parameters_.context(tile, symbols)))
+    if (!worker.indices.reserve(memory_, count(tile.height(), tile.width(), model_.latents)) ||
+        !worker.indices_of.of_y(tile, worker.indices.data()) ||
+        !parameters.hyper(anchors ? tile : parameters.around(tile)) ||
+        (!anchors && !parameters.context(tile, symbols)))
         return false;
-    quantize_values(tile, anchors, anchors ? parameters_.means : parameters_.context_means, parameters_.log2_steps,
-                    top, indices, symbols, [this](int32_t y, int32_t x) { return wide_values(y, x); });
+    // Threads meet here in y_: what is no anchor is written while others read what is.
+    quantize_values(tile, anchors, anchors ? parameters.means : parameters.context_means, parameters.log2_steps,
+                    worker.indices.data(), symbols, [this](int32_t y, int32_t x) { return wide_values(y, x); });
     return true;
 }
 
 template <typename T>
 plic_status Encoder::skip_details(const T* y, T* details) {
-    Buffer<uint8_t> indices;
-    if (!indices.allocate(memory_, picture_.band_count(0, model_.details))) return no_memory(error_, memory_);
-    for (int32_t band = 0; band < picture_.bands(); ++band) {
-        const int32_t top = band * static_cast<int32_t>(kBandRows);
-        if (!indices_of_.of_details(top, top + picture_.band_rows(band), y, indices.data()))
-            return no_memory(error_, memory_);
-        const size_t n = picture_.band_count(band, model_.details);
+    const Region all = {0, 0, picture_.lh, picture_.lw};
+    return for_each_part(all, kLatentsPerHyper, picture_.lw, [&](const Region& rows, Worker& w) {
+        const size_t n = static_cast<size_t>(count(rows.height(), rows.width(), model_.details));
+        if (!w.indices.reserve(memory_, n) ||
+            !w.indices_of.of_details(rows.y0, rows.y1, y + index(rows.y0, 0, picture_.lw, model_.latents),
+                                     w.indices.data()))
+            return false;
+        T* const detail = details + index(rows.y0, 0, picture_.lw, model_.details);
         for (size_t i = 0; i < n; ++i)
-            if (indices[i] < model_.tables.skip()) details[i] = 0;
-        y += picture_.band_count(band, model_.latents);
-        details += n;
-    }
-    return PLIC_OK;
+            if (w.indices[i] < model_.tables.skip()) detail[i] = 0;
+        return true;
+    }) ? PLIC_OK : no_memory(error_, memory_);
 }
 
 template plic_status Encoder::skip_details(const int16_t*, int16_t*);

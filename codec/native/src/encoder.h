@@ -8,6 +8,7 @@
 
 #include "parameters.h"
 #include "table_indices.h"
+#include "threads.h"
 
 namespace pocketlic {
 
@@ -15,8 +16,7 @@ class Encoder {
 public:
     // What it is given has to outlive it. The picture is prepared.
     Encoder(Picture& picture, plic_error* error)
-        : picture_(picture), model_(picture.model), memory_(picture.memory), error_(error), workspace_(memory_),
-          indices_of_(picture), parameters_(picture, workspace_) {}
+        : picture_(picture), model_(picture.model), memory_(picture.memory), error_(error) {}
 
     plic_status encode(plic_row_source* source, void* user);
 
@@ -26,6 +26,17 @@ public:
 
 private:
     friend struct Whole;
+    // Working memory of one thread.
+    struct Worker {
+        explicit Worker(Picture& picture)
+            : workspace(picture.memory), indices_of(picture), parameters(picture, workspace) {}
+        Workspace workspace;
+        TableIndices indices_of;
+        Parameters parameters;
+        Buffer<uint8_t> indices, scratch;
+        Buffer<int8_t> features[2];  // the analysis' outputs
+        Buffer<int32_t> acc;
+    };
     // Pictures' rows as the analysis takes them: padded, three components, int8.
     struct Window {
         Buffer<int8_t> rows;
@@ -33,26 +44,37 @@ private:
         int32_t top = 0, bottom = 0;
     };
 
+    // Threads, so many that they take about half of the memory left.
+    int32_t threads() const;
     // y, d and z. What they need besides is released at the end.
     plic_status grids(plic_row_source* source, void* user, const Counts& counts);
     // Makes the window hold these rows. False when the source stops.
     bool fill(Window& window, const Region& need, int32_t width, plic_row_source* source, void* user);
     // One part, in latents: y_ and details_, and both on their grids.
-    bool analyse(const Region& part, const View& pixels, const View* grid);
+    bool analyse(Worker& worker, const Region& part, const View& pixels, const View* grid);
     // Hands each output of a projection, in 2^-8 of its grid, to put(y, x, channel, value).
     template <typename Put>
-    bool project(uint32_t output, const Projection& p, const View& from, const Region& region, Put put);
+    bool project(Worker& worker, uint32_t output, const Projection& p, const View& from, const Region& region, Put put);
     // y -> symbols: the anchors, or, once those are symbols everywhere, the others.
     plic_status quantize(bool anchors);
-    // indices: those of tables of y, from latent row `top` on.
-    bool quantize_tile(const Region& tile, bool anchors, int32_t top, const uint8_t* indices);
-    // values(y, x): the latents at one place, in 2^-8 of the coarse grid, that become symbols; wide(y, x): those of the
-    // wide channels, or null if they are among the others.
+    bool quantize_tile(Worker& worker, const Region& tile, bool anchors);
+    // indices: those of the region's tables. values(y, x): the latents at one place, in 2^-8 of the coarse grid, that
+    // become symbols; wide(y, x): those of the wide channels, or null if they are among the others.
     template <typename Values, typename Wide>
-    void quantize_values(const Region& region, bool anchors, const View& means, const View& log2_steps, int32_t top,
+    void quantize_values(const Region& region, bool anchors, const View& means, const View& log2_steps,
                          const uint8_t* indices, Values values, Wide wide) const;
     template <typename T>
     plic_status skip_details(const T* y, T* details);
+    // Calls f(part, worker) for the parts of a region, on all threads; says whether all could be done.
+    template <typename Function>
+    bool for_each_part(const Region& region, int32_t rows, int32_t columns, const Function& f) {
+        const int32_t across = (region.width() + columns - 1) / columns;
+        const int32_t down = (region.height() + rows - 1) / rows;
+        return for_each(workers_.size(), across * down, [&](int32_t i, int32_t worker) {
+            const int32_t y = region.y0 + i / across * rows, x = region.x0 + i % across * columns;
+            return f({y, x, std::min(y + rows, region.y1), std::min(x + columns, region.x1)}, workers_[worker]);
+        });
+    }
 
     static int64_t rounding_shift(int64_t v, int64_t shift) { return (v + (int64_t{1} << (shift - 1))) >> shift; }
     static int8_t coarse(int64_t v) {
@@ -80,28 +102,23 @@ private:
     const plic_model& model_;
     Memory& memory_;
     plic_error* error_;
-    Workspace workspace_;
-    TableIndices indices_of_;
-    Parameters parameters_;
+    PerThread<Worker> workers_;
     Buffer<int16_t> y_, details_;  // symbols, and before that y, as far as it fits, in 2^-8 of its coarse grid
     Buffer<int32_t> wide_;         // y of the wide channels, which are finer and need more
-    Buffer<int8_t> features_[2];   // the analysis' outputs
-    Buffer<int32_t> acc_;
-    Buffer<uint8_t> scratch_;
 };
 
 template <typename Put>
-bool Encoder::project(uint32_t output, const Projection& p, const View& from, const Region& region, Put put) {
+bool Encoder::project(Worker& worker, uint32_t output, const Projection& p, const View& from, const Region& region, Put put) {
     const Network& analysis = model_.networks[kAnalysis];
     const int64_t zero = analysis.tensors[analysis.outputs[output]].spec.zero_point;
     const auto outputs = static_cast<size_t>(p.accumulate.outputs);
-    if (!acc_.reserve(memory_, outputs * static_cast<size_t>(region.width())) ||
-        !scratch_.reserve(memory_, model_.kernels.scratch(p.accumulate)))
+    if (!worker.acc.reserve(memory_, outputs * static_cast<size_t>(region.width())) ||
+        !worker.scratch.reserve(memory_, model_.kernels.scratch(p.accumulate)))
         return false;
     for (int32_t y = region.y0; y < region.y1; ++y) {
         model_.kernels.accumulate(p.accumulate, from.at(y, region.x0), static_cast<size_t>(region.width()),
-                                  acc_.data(), scratch_.data());
-        const int32_t* acc = acc_.data();
+                                  worker.acc.data(), worker.scratch.data());
+        const int32_t* acc = worker.acc.data();
         for (int32_t x = region.x0; x < region.x1; ++x, acc += outputs) {
             for (size_t c = 0; c < outputs; ++c) {
                 const int64_t sum = int64_t{acc[c]} - zero * p.sums[c] + p.bias[c];
@@ -115,12 +132,12 @@ bool Encoder::project(uint32_t output, const Projection& p, const View& from, co
 
 template <typename Values, typename Wide>
 void Encoder::quantize_values(const Region& region, bool anchors, const View& means, const View& log2_steps,
-                              int32_t top, const uint8_t* indices, Values values, Wide wide) const {
+                              const uint8_t* indices, Values values, Wide wide) const {
     const auto channels = static_cast<size_t>(model_.latents);
     for (int32_t y = region.y0; y < region.y1; ++y) {
         for (int32_t x = region.x0; x < region.x1; ++x) {
             const int8_t *mean = means.at(y, x), *log2_step = log2_steps.at(y, x);
-            const uint8_t* table = indices + index(y - top, x, picture_.lw, model_.latents);
+            const uint8_t* table = indices + index(y - region.y0, x - region.x0, region.width(), model_.latents);
             auto* value = values(y, x);
             const int32_t* next = wide(y, x);
             for (size_t c = 0; c < channels; ++c) {

@@ -1,6 +1,7 @@
 // Memory that is counted against a limit. Allocation answers null or false, it never throws.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -10,7 +11,7 @@
 
 namespace pocketlic {
 
-// The account that allocations are charged to. Not for several threads at once.
+// The account that allocations are charged to.
 class Memory {
 public:
     explicit Memory(uint64_t limit = std::numeric_limits<uint64_t>::max()) : limit_(limit) {}
@@ -19,32 +20,45 @@ public:
 
     // Zeroed bytes, or null: when they would exceed the limit or the system has none.
     void* allocate(uint64_t bytes) {
-        if (bytes > limit_ - used_) {
-            refused_ = true;
+        if (bytes > std::numeric_limits<size_t>::max()) {
+            if (bytes > limit_) refused_ = true;
             return nullptr;
         }
-        if (bytes > std::numeric_limits<size_t>::max()) return nullptr;
-        void* p = std::calloc(bytes > 0 ? static_cast<size_t>(bytes) : 1, 1);
-        if (p == nullptr) return nullptr;
-        used_ += bytes;
-        if (used_ > peak_) peak_ = used_;
+        const auto more = static_cast<size_t>(bytes);
+        size_t used = used_.load();
+        do {
+            if (bytes > limit_ - used) {
+                refused_ = true;
+                return nullptr;
+            }
+        } while (!used_.compare_exchange_weak(used, used + more));
+        void* p = std::calloc(more > 0 ? more : 1, 1);
+        if (p == nullptr) {
+            used_ -= more;
+            return nullptr;
+        }
+        used += more;
+        for (size_t peak = peak_.load(); peak < used && !peak_.compare_exchange_weak(peak, used);) {
+        }
         return p;
     }
 
     void release(void* p, uint64_t bytes) {
         if (p == nullptr) return;
         std::free(p);
-        used_ -= bytes;
+        used_ -= static_cast<size_t>(bytes);
     }
 
     bool refused() const { return refused_; }  // whether the limit, not the system, was the reason
     uint64_t limit() const { return limit_; }
+    uint64_t left() const { return limit_ - used_; }
     uint64_t used() const { return used_; }
     uint64_t peak() const { return peak_; }
 
 private:
-    uint64_t limit_, used_ = 0, peak_ = 0;
-    bool refused_ = false;
+    const uint64_t limit_;
+    std::atomic<size_t> used_{0}, peak_{0};  // of what a processor does at once: all there is fits
+    std::atomic<bool> refused_{false};
 };
 
 // An array that owns its memory. It must not outlive the account.

@@ -2,7 +2,20 @@
 
 #include <cstring>
 
+#include "threads.h"
+
 namespace pocketlic {
+
+Picture::Picture(const plic_model& m, const plic_limits* limits)
+    : model(m),
+      memory(limits != nullptr ? limits->max_memory : PLIC_DEFAULT_MAX_MEMORY),
+      max_pixels_(limits != nullptr ? limits->max_pixels : PLIC_DEFAULT_MAX_PIXELS) {
+    const uint32_t wanted = limits != nullptr ? limits->threads : 0;
+    // A runner is called by the caller's thread only.
+    if (model.runner == nullptr)
+        threads = wanted == 0 ? std::clamp(core_count(), 1, kMaxThreads)
+                              : static_cast<int32_t>(std::min(wanted, static_cast<uint32_t>(kMaxThreads)));
+}
 
 plic_status Picture::prepare(const plic_info& described, plic_error* error) {
     info = described;
@@ -21,11 +34,11 @@ plic_status Picture::prepare(const plic_info& described, plic_error* error) {
     return PLIC_OK;
 }
 
-plic_status Picture::begin(const plic_info& wanted, uint64_t max_pixels, plic_error* error) {
+plic_status Picture::begin(const plic_info& wanted, plic_error* error) {
     if (wanted.width < 1 || wanted.width > kMaxSide || wanted.height < 1 || wanted.height > kMaxSide ||
         (wanted.components != 1 && wanted.components != 3) || wanted.quality_hundredths > kQualities)
         return fail(error, PLIC_ERROR_ARGUMENT, "size, components or quality are out of range");
-    if (uint64_t{wanted.width} * wanted.height > max_pixels)
+    if (uint64_t{wanted.width} * wanted.height > max_pixels_)
         return fail(error, PLIC_ERROR_LIMIT, "the picture exceeds the limit on pixels");
     plic_info to = {};
     to.width = wanted.width;
@@ -35,6 +48,16 @@ plic_status Picture::begin(const plic_info& wanted, uint64_t max_pixels, plic_er
     std::memcpy(to.model_id, model.id, sizeof to.model_id);
     describe_grids(to);
     return prepare(to, error);
+}
+
+bool Picture::choose_filters() {
+    const Knots& knots = model.post_filter;
+    if (knots.channels == 0) return true;
+    if (!filters.allocate(memory, uint64_t{kFilterClasses} * kFilterStride)) return false;
+    for (int32_t i = 0; i < knots.channels; ++i)
+        filters[static_cast<size_t>(i / kFilterWeights * kFilterStride + i % kFilterWeights)] =
+            static_cast<int16_t>(knots.nearest(quality_hundredths, i));
+    return true;
 }
 
 bool Picture::z_indices(Buffer<uint8_t>& indices) {

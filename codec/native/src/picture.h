@@ -48,7 +48,7 @@ void for_nonzero(const T* values, size_t n, Function f) {
 
 class Picture {
 public:
-    Picture(const plic_model& m, uint64_t max_memory) : model(m), memory(max_memory) {}
+    Picture(const plic_model& m, const plic_limits* limits);
     Picture(const Picture&) = delete;
     Picture& operator=(const Picture&) = delete;
 
@@ -57,10 +57,12 @@ public:
     plic_info info = {};
     int32_t zh = 0, zw = 0, lh = 0, lw = 0;  // of the grids of z and of latents
     int32_t quality_hundredths = 0;
+    int32_t threads = 1;  // at most
     Buffer<int8_t> z;
+    Buffer<int16_t> filters;  // the post-filter at the picture's quality; none if the model has none
 
     // For a picture that is to be encoded: width, height, components and quality of `wanted` count.
-    plic_status begin(const plic_info& wanted, uint64_t max_pixels, plic_error* error);
+    plic_status begin(const plic_info& wanted, plic_error* error);
     // For one whose description is complete.
     plic_status prepare(const plic_info& described, plic_error* error);
 
@@ -81,6 +83,11 @@ public:
         const int32_t finer = std::clamp(log2_step, -64, 64);
         return model.steps[std::clamp(step_base_[channel] + 8 * finer, 0, kMaxExponent)];
     }
+
+    uint64_t max_pixels() const { return max_pixels_; }
+
+    // What `filters` are. False without memory.
+    bool choose_filters();
 
     // Table indices of z.
     bool z_indices(Buffer<uint8_t>& indices);
@@ -108,6 +115,7 @@ public:
     }
 
 private:
+    uint64_t max_pixels_;
     Buffer<int32_t> step_base_;  // what quality says about each channel's step
 };
 

@@ -5,18 +5,21 @@
 
 namespace pocketlic {
 
+static constexpr plic_limits kNoLimits = {UINT64_MAX, UINT64_MAX, 1};
+
 // A picture whose networks a caller runs: what stages.h offers, in terms of the classes above.
 struct Whole {
     const plic_model& model;
     plic_error* error;
     Picture picture;
-    Decoder decoder;
+    TileDecoder decoder;
     Encoder encoder;
+    Encoder::Worker worker;
 
     Whole(const plic_model& m, plic_error* e)
-        : model(m), error(e), picture(m, UINT64_MAX), decoder(picture, e), encoder(picture, e) {}
+        : model(m), error(e), picture(m, &kNoLimits), decoder(picture), encoder(picture, e), worker(picture) {}
 
-    plic_status prepare(const plic_info& info) { return picture.begin(info, UINT64_MAX, error); }
+    plic_status prepare(const plic_info& info) { return picture.begin(info, error); }
 
     Region all() const { return {0, 0, picture.lh, picture.lw}; }
     // Some of them are only read.
@@ -37,7 +40,7 @@ struct Whole {
             [&](int32_t i, int32_t j) { return details + index(i, j, model.details); }, parts);
     }
 
-    bool choose_filters() { return decoder.choose_filters(); }
+    bool choose_filters() { return picture.choose_filters(); }
 
     void show(const int8_t* pixels, uint8_t* out) {
         const plic_info& info = picture.info;
@@ -53,13 +56,13 @@ struct Whole {
         const Region halves = all().scaled(2, 1);
         const View from[2] = {grid(features, channels(0)), {const_cast<int8_t*>(fine), halves, channels(1)}};
         const auto quarter = static_cast<size_t>(model.details) / 4;
-        return encoder.project(0, model.to_latents, from[0], all(),
+        return encoder.project(worker, 0, model.to_latents, from[0], all(),
                                [&](int32_t i, int32_t j, size_t c, int64_t value) {
                                    const size_t at = index(i, j, model.latents) + c;
                                    y[at] = static_cast<int32_t>(std::clamp<int64_t>(value, INT32_MIN, INT32_MAX));
                                    coarse_y[at] = Encoder::coarse(value);
                                }) &&
-               encoder.project(1, model.to_details, from[1], halves,
+               encoder.project(worker, 1, model.to_details, from[1], halves,
                                [&](int32_t i, int32_t j, size_t c, int64_t value) {
                                    const size_t channel = static_cast<size_t>(i % 2 * 2 + j % 2) * quarter + c;
                                    const size_t at = index(i / 2, j / 2, model.details) + channel;
@@ -74,10 +77,10 @@ struct Whole {
         for (int32_t band = 0; band < static_cast<int32_t>(picture.info.bands); ++band) {
             const int32_t top = band * static_cast<int32_t>(kBandRows);
             if (!rows.allocate(picture.memory, picture.band_count(0, model.latents)) ||
-                !encoder.indices_of_.of_y(top, top + picture.band_rows(band), rows.data()))
+                !worker.indices_of.of_y({top, 0, top + picture.band_rows(band), picture.lw}, rows.data()))
                 return no_memory(error, picture.memory);
             encoder.quantize_values({top, 0, top + picture.band_rows(band), picture.lw}, anchors,
-                                    grid(hyper.means, model.latents), grid(hyper.log2_steps, model.latents), top,
+                                    grid(hyper.means, model.latents), grid(hyper.log2_steps, model.latents),
                                     rows.data(),
                                     [&](int32_t i, int32_t j) { return y + index(i, j, model.latents); },
                                     [](int32_t, int32_t) { return static_cast<const int32_t*>(nullptr); });
@@ -85,7 +88,9 @@ struct Whole {
         return PLIC_OK;
     }
 
-    plic_status skip_details(const int32_t* y, int32_t* details) { return encoder.skip_details(y, details); }
+    plic_status skip_details(const int32_t* y, int32_t* details) {
+        if (!encoder.workers_.make(picture.memory, 1, picture)) return no_memory(error, picture.memory);
+        return encoder.skip_details(y, details); }
 
 private:
     size_t index(int32_t y, int32_t x, int32_t channels) const {

@@ -22,9 +22,9 @@ bool TableIndices::allocate() {
                                               model_.kernels.scratch(model_.magnitude_rows)}));
 }
 
-bool TableIndices::of_y(int32_t top, int32_t bottom, uint8_t* indices) {
+bool TableIndices::of_y(const Region& region, uint8_t* indices) {
     if (!allocate()) return false;
-    predict(top, bottom, model_.y_rows, 0, model_.latents, indices, [](size_t) { return nullptr; });
+    predict(region, model_.y_rows, 0, model_.latents, indices, [](size_t) { return nullptr; });
     return true;
 }
 
@@ -34,7 +34,7 @@ bool TableIndices::of_details(int32_t top, int32_t bottom, const T* y, uint8_t* 
     const auto n = static_cast<size_t>(model_.details), latents = static_cast<size_t>(model_.latents);
     size_t known = 0, end = 0;  // the latents whose sums are in magnitude_acc_
     const auto all = static_cast<size_t>(count(bottom - top, picture_.lw, 1));
-    predict(top, bottom, model_.detail_rows, model_.latents, model_.details, indices, [&](size_t latent) {
+    predict({top, 0, bottom, picture_.lw}, model_.detail_rows, model_.latents, model_.details, indices, [&](size_t latent) {
         if (latent < known || latent >= end) {
             known = latent;
             end = std::min(latent + kMagnitudes, all);
@@ -57,8 +57,8 @@ template bool TableIndices::of_details(int32_t, int32_t, const int32_t*, uint8_t
 
 // more(i): accumulators of the i-th latent that are added with magnitude_scale, or null.
 template <typename More>
-void TableIndices::predict(int32_t top, int32_t bottom, const RowPredictor& predictor, int32_t first,
-                           int32_t channels, uint8_t* indices, More more) {
+void TableIndices::predict(const Region& region, const RowPredictor& predictor, int32_t first, int32_t channels,
+                           uint8_t* indices, More more) {
     const auto last = static_cast<int32_t>(model_.tables.row_count()) - 1;
     const auto depth = static_cast<size_t>(channels);
     for (size_t c = 0; c < depth; ++c) {
@@ -66,11 +66,11 @@ void TableIndices::predict(int32_t top, int32_t bottom, const RowPredictor& pred
             model_.row_knots.at(picture_.quality_hundredths, first + static_cast<int32_t>(c)) + (1 << 15);
         for (size_t i = c; i < kCellLatents * depth; i += depth) base_[i] = predictor.bias[i] + knot;
     }
-    const int32_t zw = picture_.zw;
-    for (int32_t y = top; y < bottom; y += kLatentsPerHyper) {
-        for (int32_t x = 0; x < zw; x += kCellsAtATime) {
-            const int32_t cells = std::min(kCellsAtATime, zw - x);
-            const int8_t* z = picture_.z.data() + index(y / kLatentsPerHyper, x, zw, model_.hypers);
+    const int32_t left = region.x0 / kLatentsPerHyper, right = region.x1 / kLatentsPerHyper;  // in cells of z
+    for (int32_t y = region.y0; y < region.y1; y += kLatentsPerHyper) {
+        for (int32_t x = left; x < right; x += kCellsAtATime) {
+            const int32_t cells = std::min(kCellsAtATime, right - x);
+            const int8_t* z = picture_.z.data() + index(y / kLatentsPerHyper, x, picture_.zw, model_.hypers);
             model_.kernels.accumulate(predictor.accumulate, z, static_cast<size_t>(cells), acc_.data(),
                                       scratch_.data());
             // Row by row, so that more() is asked for one run of latents after the other.
@@ -79,7 +79,8 @@ void TableIndices::predict(int32_t top, int32_t bottom, const RowPredictor& pred
                     const int32_t cell = column / kLatentsPerHyper;
                     const int32_t of_cell = dy * kLatentsPerHyper + column % kLatentsPerHyper;
                     const auto part = static_cast<size_t>(of_cell) * depth;
-                    const size_t to = index(y - top + dy, x * kLatentsPerHyper + column, picture_.lw, channels);
+                    const size_t to = index(y - region.y0 + dy, (x - left) * kLatentsPerHyper + column, region.width(),
+                                            channels);
                     const int32_t* added = more(to / depth);
                     const Term terms[2] = {{acc_.data() + static_cast<size_t>(cell) * kCellLatents * depth + part,
                                             predictor.scale + part},

@@ -10,18 +10,18 @@ class TableIndices {
 public:
     explicit TableIndices(Picture& picture) : picture_(picture), model_(picture.model) {}
 
-    // Of y, [row][column][channel], in latent rows top .. bottom - 1, which begin and end with a cell of z. From z.
-    // False without memory.
-    bool of_y(int32_t top, int32_t bottom, uint8_t* indices);
+    // Of y, [row][column][channel], in a region of latents, which begins and ends with cells of z. From z. False without
+    // memory.
+    bool of_y(const Region& region, uint8_t* indices);
 
-    // Of details, from z and from the symbols of y in these rows, of which y is the first.
+    // Of details in latent rows top .. bottom - 1, from z and from the symbols of y in these rows, of which y is the first.
     template <typename T>
     bool of_details(int32_t top, int32_t bottom, const T* y, uint8_t* indices);
 
 private:
     bool allocate();
     template <typename More>
-    void predict(int32_t top, int32_t bottom, const RowPredictor& predictor, int32_t first, int32_t channels,
+    void predict(const Region& region, const RowPredictor& predictor, int32_t first, int32_t channels,
                  uint8_t* indices, More more);
 
     Picture& picture_;

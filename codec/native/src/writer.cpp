@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "crc32c.h"
+#include "threads.h"
 
 namespace pocketlic {
 namespace {
@@ -61,41 +62,73 @@ plic_status write_file(Picture& picture, const T* y, const T* details, uint8_t**
     const plic_model& model = picture.model;
     Memory& memory = picture.memory;
     Writer writer(memory);
-    TableIndices indices_of(picture);
-    Buffer<uint8_t> z_indices, y_indices, detail_indices, coded;
+    Buffer<uint8_t> z_indices;
     Buffer<int16_t> z;
+    // Threads take the rows of some bands at a time, then these bands.
+    struct Stream {
+        Buffer<uint8_t> y_indices, detail_indices, coded;
+        const uint8_t* begin = nullptr;
+        rans::Status status = rans::Status::ok;
+    };
+    PerThread<Stream> streams;
+    PerThread<TableIndices> indices_of;
+    const size_t n_y = picture.band_count(0, model.latents), n_details = picture.band_count(0, model.details);
+    const uint64_t band_bytes = n_y + n_details + rans::max_encoded_bytes(n_y + n_details);
+    const uint64_t together = std::clamp<uint64_t>(memory.left() / 2 / band_bytes, 1,
+                                                   static_cast<uint64_t>(std::min(picture.threads, picture.bands())));
     if (!writer.header(picture.info) || !picture.z_indices(z_indices) || !z.allocate(memory, picture.z.size()) ||
-        !y_indices.allocate(memory, picture.band_count(0, model.latents)) ||
-        !detail_indices.allocate(memory, picture.band_count(0, model.details)))
+        !streams.make(memory, static_cast<int32_t>(together)) || !indices_of.make(memory, picture.threads, picture))
         return no_memory(error, memory);
+    for (int32_t i = 0; i < streams.size(); ++i)
+        if (!streams[i].y_indices.allocate(memory, n_y) || !streams[i].detail_indices.allocate(memory, n_details))
+            return no_memory(error, memory);
     picture.predict_z(
         [&](size_t i, int32_t prediction) { z[i] = static_cast<int16_t>(picture.z[i] - prediction); });
-    for (int32_t band = 0; band < picture.bands(); ++band) {
-        const int32_t top = band * static_cast<int32_t>(kBandRows), bottom = top + picture.band_rows(band);
-        if (!indices_of.of_y(top, bottom, y_indices.data()) ||
-            !indices_of.of_details(top, bottom, y, detail_indices.data()))
+    for (int32_t first = 0; first < picture.bands(); first += streams.size()) {
+        const int32_t bands = std::min(streams.size(), picture.bands() - first);
+        const int32_t top = first * static_cast<int32_t>(kBandRows);
+        const int32_t rows = (bands - 1) * static_cast<int32_t>(kBandRows) + picture.band_rows(first + bands - 1);
+        if (!for_each(picture.threads, rows / kLatentsPerHyper, [&](int32_t i, int32_t worker) {
+                const int32_t row = i * kLatentsPerHyper, inside = row % static_cast<int32_t>(kBandRows);
+                Stream& to = streams[row / static_cast<int32_t>(kBandRows)];
+                const Region region = {top + row, 0, top + row + kLatentsPerHyper, picture.lw};
+                return indices_of[worker].of_y(region, &to.y_indices[index(inside, 0, picture.lw, model.latents)]) &&
+                       indices_of[worker].of_details(
+                           region.y0, region.y1, y + index(region.y0, 0, picture.lw, model.latents),
+                           &to.detail_indices[index(inside, 0, picture.lw, model.details)]);
+            }))
             return no_memory(error, memory);
-        // z, in the first band; y; details.
-        const size_t n[3] = {band == 0 ? z.size() : 0, picture.band_count(band, model.latents),
-                             picture.band_count(band, model.details)};
-        const uint8_t* indices[3] = {z_indices.data(), y_indices.data(), detail_indices.data()};
-        size_t all = 0;
-        for (int part = 0; part < 3; ++part) {
-            size_t count = 0;
-            rans::count_coded(model.tables, indices[part], n[part], count);
-            all += count;
+        if (!for_each(picture.threads, bands, [&](int32_t i, int32_t) {
+                Stream& to = streams[i];
+                const int32_t band = first + i, row = band * static_cast<int32_t>(kBandRows);
+                // z, in the first band; y; details.
+                const size_t n[3] = {band == 0 ? z.size() : 0, picture.band_count(band, model.latents),
+                                     picture.band_count(band, model.details)};
+                const uint8_t* indices[3] = {z_indices.data(), to.y_indices.data(), to.detail_indices.data()};
+                size_t all = 0;
+                for (int part = 0; part < 3; ++part) {
+                    size_t coded = 0;
+                    rans::count_coded(model.tables, indices[part], n[part], coded);
+                    all += coded;
+                }
+                if (!to.coded.reserve(memory, rans::max_encoded_bytes(all))) return false;
+                rans::Writer stream(model.tables, all, to.coded.end());
+                rans::Status& done = to.status;
+                done = stream.put(details + index(row, 0, picture.lw, model.details), indices[2], n[2]);
+                if (done == rans::Status::ok)
+                    done = stream.put(y + index(row, 0, picture.lw, model.latents), indices[1], n[1]);
+                if (done == rans::Status::ok) done = stream.put(z.data(), indices[0], n[0]);
+                if (done == rans::Status::ok) to.begin = stream.finish();
+                return true;
+            }))
+            return no_memory(error, memory);
+        for (int32_t i = 0; i < bands; ++i) {
+            const Stream& made = streams[i];
+            if (made.status != rans::Status::ok)
+                return fail(error, PLIC_ERROR_ARGUMENT, "%s", rans::message(made.status));
+            if (!writer.section(made.begin, static_cast<size_t>(made.coded.data() + made.coded.size() - made.begin)))
+                return no_memory(error, memory);
         }
-        if (!coded.reserve(memory, rans::max_encoded_bytes(all))) return no_memory(error, memory);
-        rans::Writer stream(model.tables, all, coded.data() + coded.size());
-        rans::Status done = stream.put(details, indices[2], n[2]);
-        if (done == rans::Status::ok) done = stream.put(y, indices[1], n[1]);
-        if (done == rans::Status::ok) done = stream.put(z.data(), indices[0], n[0]);
-        if (done != rans::Status::ok) return fail(error, PLIC_ERROR_ARGUMENT, "%s", rans::message(done));
-        const uint8_t* begin = stream.finish();
-        if (!writer.section(begin, static_cast<size_t>(coded.data() + coded.size() - begin)))
-            return no_memory(error, memory);
-        y += n[1];
-        details += n[2];
     }
     if (!writer.finish()) return no_memory(error, memory);
     *file = static_cast<uint8_t*>(std::malloc(writer.size()));

@@ -1,4 +1,5 @@
 // The command-line tool `plic`: everything the core does, without Python. See `usage`.
+#include <algorithm>
 #include <cctype>
 #include <cerrno>
 #include <chrono>
@@ -28,7 +29,7 @@ const char kUsage[] =
     "       plic kernels                   those that this machine can run, fastest first\n"
     "       plic --version\n"
     "options before the command:\n"
-    "       --max-pixels N    --max-memory BYTES    --kernels NAME\n"
+    "       --max-pixels N    --max-memory BYTES    --threads N    --kernels NAME\n"
     "FILE and PICTURE - are standard input, OUT - is standard output. OUT is replaced when the whole result is there.\n"
     "exit code: 0, or 2 with one line on standard error; `hash` goes on with the next file and prints the error\n";
 
@@ -239,7 +240,7 @@ void print_hex(const uint8_t* bytes, size_t n) {
 }
 
 struct Job {
-    plic_limits limits = {PLIC_DEFAULT_MAX_PIXELS, PLIC_DEFAULT_MAX_MEMORY};
+    plic_limits limits = {PLIC_DEFAULT_MAX_PIXELS, PLIC_DEFAULT_MAX_MEMORY, 0};
     plic_options options = {};
     plic_model* model = nullptr;
     plic_error error = {PLIC_OK, ""};
@@ -433,13 +434,15 @@ int run(int argc, char** argv) {
     Job job;
     int a = 1;
     for (; a + 1 < argc && std::strncmp(argv[a], "--", 2) == 0; a += 2) {
-        uint64_t* limit = nullptr;
+        uint64_t *limit = nullptr, threads = 0;
         if (std::strcmp(argv[a], "--max-pixels") == 0) limit = &job.limits.max_pixels;
         else if (std::strcmp(argv[a], "--max-memory") == 0) limit = &job.limits.max_memory;
+        else if (std::strcmp(argv[a], "--threads") == 0) limit = &threads;
         else if (std::strcmp(argv[a], "--kernels") == 0) job.options.kernels = argv[a + 1];
         else return complain(argv[a], "unknown option");
         if (limit != nullptr && !parse_number(argv[a + 1], UINT64_MAX, *limit))
             return complain(argv[a + 1], "not a whole number");
+        if (limit == &threads) job.limits.threads = static_cast<uint32_t>(std::min<uint64_t>(threads, UINT32_MAX));
     }
     const std::string command = a < argc ? argv[a] : "";
     const int rest = argc - a - 1;

@@ -125,7 +125,9 @@ int run_network(void* user, const char* name, uint32_t height, uint32_t width, c
     return done ? 0 : 1;
 }
 
-plic_limits limits_of(jlong max_memory) { return {PLIC_DEFAULT_MAX_PIXELS, static_cast<uint64_t>(max_memory)}; }
+plic_limits limits_of(jlong max_memory) {
+    return {PLIC_DEFAULT_MAX_PIXELS, static_cast<uint64_t>(max_memory), 0};
+}
 
 }  // namespace
 
