@@ -63,7 +63,7 @@ class Symbols:
 
 @dataclass(frozen=True)
 class Latents:
-    """What an encoder quantizes; shapes as in `Symbols`.
+    """Latents before quantization; shapes as in `Symbols`.
 
     z: int8. y, details: int64 in 2**-8 of the unit of each channel's grid, within the grid.
     """
