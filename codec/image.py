@@ -6,10 +6,8 @@ profile. What is changed or left out is told by a PlicWarning. Everything else i
 remedy. Written are PNG, TIFF and other formats without loss where they can, else of high quality.
 """
 
-import contextlib
 import io
 import os
-import secrets
 import struct
 import warnings
 from collections.abc import Callable
@@ -24,6 +22,7 @@ from PIL import Image
 from pocketlic.codec import exif as exif_blocks
 from pocketlic.codec import icc as icc_profiles
 from pocketlic.codec.errors import PlicError, PlicWarning
+from pocketlic.codec.files import open_seekable, reason, write_atomic
 from pocketlic.codec.format import DEFAULT_MAX_PIXELS
 from pocketlic.codec.reading import read_file, require_plugin
 
@@ -95,34 +94,34 @@ def read_picture(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIX
         with warnings.catch_warnings():
             # max_pixels is our limit; Pillow's lower one only warns.
             warnings.simplefilter("ignore")
-            with Path(path).open("rb") as file:
-                whole = file if file.seekable() else io.BytesIO(file.read())
-                picture = Picture(*read_file(whole, max_pixels, told.append))
+            with open_seekable(path) as file:
+                picture = Picture(*read_file(file, max_pixels, told.append))
     except PlicError as error:
         raise PlicError(f"cannot read {name}: {error}") from None
     except Image.DecompressionBombError:
         raise PlicError(f"cannot read {name}: more pixels than PIL.Image.MAX_IMAGE_PIXELS allows") from None
     except OSError as error:
-        raise PlicError(f"cannot read {name}: {_reason(error)}") from None
+        raise PlicError(f"cannot read {name}: {reason(error)}") from None
     except Exception as error:
         # Pillow's parsers raise almost anything on malformed files: SyntaxError, struct.error, IndexError ...
         raise PlicError(
-            f"cannot read {name}: malformed, or of a kind that Pillow cannot read ({_reason(error)})"
+            f"cannot read {name}: malformed, or of a kind that Pillow cannot read ({reason(error)})"
         ) from None
     for message in told:
         warnings.warn(f"{name}: {message}", PlicWarning, stacklevel=2)
     return picture
 
 
-def write_picture(path: str | os.PathLike[str], picture: Picture) -> None:
+def write_picture(path: str | os.PathLike[str], picture: Picture, suffix: str | None = None) -> None:
     """Write a picture in the format of the suffix, whole or not at all.
 
+    suffix: instead of the path's; `-`, standard output, has none.
     PNG, TIFF, PPM, BMP, TGA, WebP, JPEG 2000 and JPEG XL keep the pixels; JPEG, AVIF and HEIC are of quality 95,
     without chroma subsampling. Warns, by PlicWarning, when the format has no place for the ICC profile or EXIF, or they
     do not fit. Raises PlicError if the suffix is another, lacks its plugin, or the file cannot be written.
     """
     name = os.fspath(path)
-    kind = _WRITABLE.get(Path(path).suffix.lower())
+    kind = _WRITABLE.get((suffix or Path(path).suffix).lower())
     if kind is None:
         raise PlicError(f"cannot write {name}: choose one of the suffixes {', '.join(_WRITABLE)}")
     told: list[str] = []
@@ -133,39 +132,10 @@ def write_picture(path: str | os.PathLike[str], picture: Picture) -> None:
     except PlicError as error:
         raise PlicError(f"cannot write {name}: {error}") from None
     except Exception as error:  # Pillow's writers raise as its parsers do
-        raise PlicError(f"cannot write {name} as {kind.name}: {_reason(error)}") from None
+        raise PlicError(f"cannot write {name} as {kind.name}: {reason(error)}") from None
     write_atomic(path, data)
     for message in told:
         warnings.warn(f"{name}: {message}", PlicWarning, stacklevel=2)
-
-
-def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file so that at any moment there is the old one, if any, or the whole new one.
-
-    The bytes go to a temporary file beside it, which then takes its name. Raises PlicError, with one line
-    that names the file, if that fails (no such folder, not writable, disk full) or if the path is something
-    other than a regular file, such as a device, which must not be replaced. Nothing is left behind.
-    """
-    try:
-        target = Path(path).resolve()  # a symbolic link stays; what it points to is replaced
-        temporary = target.with_name(f".pocketlic-{secrets.token_hex(6)}.tmp")
-        if target.exists() and not target.is_file():
-            raise PlicError(f"cannot write {os.fspath(path)}: not a regular file")
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-            temporary.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-    except OSError as error:
-        raise PlicError(f"cannot write {os.fspath(path)}: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__
 
 
 def _encoded(picture: Picture, kind: _Format, warn: Callable[[str], None]) -> bytes:

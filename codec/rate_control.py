@@ -29,10 +29,10 @@ def for_size(encoders: Sequence[tuple[float, Encode]], size: float) -> Encode:
     return next((encode for quality, encode in encoders[:0:-1] if len(encode(quality, 0)) <= size), encoders[0][1])
 
 
-def encode_to_bpp(encode: Encode, effort: int, pixels: int, bpp: float) -> bytes:
+def encode_to_bpp(encode: Encode, effort: int, pixels: int, bpp: float, metadata: int = 0) -> bytes:
     """The file of a picture of `pixels` pixels with `bpp` bits per pixel, within 1 %.
 
-    PlicError when no quality gives it.
+    metadata: bytes of the file that are no picture. PlicError when no quality gives it.
     """
     if not 0 < bpp < math.inf:
         raise PlicError(f"{bpp:g} bits per pixel are no size")
@@ -40,19 +40,24 @@ def encode_to_bpp(encode: Encode, effort: int, pixels: int, bpp: float) -> bytes
     quality, data = _search(encode, effort, math.ceil(size * (1 - TOLERANCE)), math.floor(size * (1 + TOLERANCE)))
     if abs(len(data) - size) > TOLERANCE * size:
         nearest = f"quality {quality:g} gives {8 * len(data) / pixels:.4g}"
-        raise PlicError(f"no quality gives {bpp:g} bits per pixel: {nearest}")
+        raise PlicError(f"no quality gives {bpp:g} bits per pixel: {nearest}{_of_which(metadata)}")
     return data
 
 
-def encode_to_bytes(encode: Encode, effort: int, most: int) -> bytes:
+def encode_to_bytes(encode: Encode, effort: int, most: int, metadata: int = 0) -> bytes:
     """The largest file found of at most so many bytes; within 1 % of it where one exists.
 
-    PlicError when quality 0 takes more.
+    metadata: bytes of the file that are no picture. PlicError when quality 0 takes more.
     """
     quality, data = _search(encode, effort, math.ceil(most * (1 - TOLERANCE)), most)
     if len(data) > most:
-        raise PlicError(f"no quality gives a file of at most {most} bytes: quality {quality:g} takes {len(data)}")
+        least = f"quality {quality:g} takes {len(data)}{_of_which(metadata)}"
+        raise PlicError(f"no quality gives a file of at most {most} bytes: {least}")
     return data
+
+
+def _of_which(metadata: int) -> str:
+    return f", {metadata} bytes of it for ICC profile and EXIF" if metadata else ""
 
 
 def _search(encode: Encode, effort: int, least: int, most: int) -> tuple[float, bytes]:

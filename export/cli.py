@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..codec.errors import PlicError
 from ..codec.image import read_picture
+from ..console import one_line_errors
 from ..models import Tune
 from ..quantization.model import IntegerModel
-from ..quantization.network import ModelError, Rule
+from ..quantization.network import Rule
 from ..quantization.shipped import DEFAULT_QUALITY, shipped_model
 from .bundle import MODEL, Bundle, open_bundle, write_bundle
 from .errors import ExportError
@@ -56,7 +56,7 @@ def export(
 
     Exit code 1: they differ. Exit code 2: the export could not be made, with one line that says why.
     """
-    try:
+    with one_line_errors("export", program="export"):
         if list_targets:
             _list()
         elif operators is not None:
@@ -65,9 +65,6 @@ def export(
             _export_float(out or Path("build/float"))
         else:
             _export(target, shipped_model(rule, tune, quality), tile, image, quality, out or Path("build/bundle"))
-    except (PlicError, ModelError) as error:
-        typer.echo(f"export: {error}", err=True)
-        raise typer.Exit(2) from None
 
 
 def _export(
@@ -120,10 +117,8 @@ def _operators(bundle: Bundle) -> None:
 
 
 def _export_float(out: Path) -> None:
-    try:
-        from .tflite_float import write_float
-    except ImportError as error:
-        raise ExportError(f"this target needs the package {error.name}: pip install 'pocketlic[export]'") from None
+    from .tflite_float import write_float
+
     for path in write_float(_float_weights(), out):
         typer.echo(f"wrote {path}")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Literal
 
@@ -21,6 +24,8 @@ _RESOLVERS: dict[Kernels, OpResolverType] = {
     "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     "reference": OpResolverType.BUILTIN_REF,
 }
+
+_redirecting = Lock()
 
 
 class LiteRTExecutor:
@@ -78,18 +83,39 @@ class LiteRTExecutor:
         if network.name not in self.files:
             raise ExportError(f"there is no exported network {network.name}")
         try:
-            interpreter = Interpreter(
-                model_content=self.files[network.name],
-                experimental_op_resolver_type=_RESOLVERS[self.kernels],
-                num_threads=self.threads,
-            )
-            interpreter.allocate_tensors()
+            with _without_greeting():
+                interpreter = Interpreter(
+                    model_content=self.files[network.name],
+                    experimental_op_resolver_type=_RESOLVERS[self.kernels],
+                    num_threads=self.threads,
+                )
+                interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise ExportError(f"{network.name}: LiteRT refused: {' '.join(str(error).split())}") from error
         if self.kernels == "xnnpack":
             require_delegate(interpreter, network.name)
         self._interpreters[network.name] = interpreter
         return interpreter
+
+
+@contextmanager
+def _without_greeting() -> Iterator[None]:
+    """Keep LiteRT's `INFO:` lines, which none of its settings prevents, from standard error. All else arrives."""
+    with _redirecting, tempfile.TemporaryFile() as said:
+        try:
+            stderr = os.dup(2)
+        except OSError:  # closed
+            yield
+            return
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            said.seek(0)
+            if rest := b"".join(line for line in said if not line.startswith(b"INFO: ")):
+                os.write(2, rest)
 
 
 def require_delegate(interpreter: Interpreter, name: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..codec.codec import Executor
+from ..models.errors import install_command
 from ..quantization.model import IntegerModel
 from .errors import ExportError
 from .litert import Kernels, LiteRTExecutor
@@ -86,7 +87,7 @@ def missing(needs: tuple[Need, ...]) -> list[str]:
 
 
 def _package(module: str, extra: str) -> Need:
-    return Need(f"the package {module}", f"pip install 'pocketlic[{extra}]'", lambda: find_spec(module) is not None)
+    return Need(f"the package {module}", install_command(extra), lambda: find_spec(module) is not None)
 
 
 def _tflite(model: IntegerModel, tile: int | None) -> Files:

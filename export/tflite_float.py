@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..codec.image import write_atomic
+from ..codec.files import write_atomic
 from ..models.network import Codec
 from ..quantization.model import NETWORKS
 from .errors import ExportError

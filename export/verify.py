@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..codec.codec import STRIDE, Codec, Executor
-from ..codec.image import write_atomic
+from ..codec.files import write_atomic
 from ..quantization.network import Int8, IntegerNetwork
 from .bundle import PROOF, Bundle
 from .errors import ExportError

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ..codec.errors import PlicError
-from ..codec.image import write_atomic
+from ..codec.files import write_atomic
+from ..console import one_line_errors, table_console
 from ..models import Tune
-from ..quantization.network import ModelError, Rule
+from ..quantization.network import Rule
 
 profile_app = typer.Typer(
     invoke_without_command=True, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -31,15 +32,6 @@ def _sizes(text: str) -> list[tuple[int, int]]:
     return sizes
 
 
-def _fail(error: Exception) -> typer.Exit:
-    missing = isinstance(error, ImportError)
-    if missing and (not error.name or error.name.startswith("pocketlic")):  # type: ignore[attr-defined]
-        raise error
-    text = f"needs the package {error.name}: pip install 'pocketlic[profile]'" if missing else str(error)  # type: ignore[attr-defined]
-    typer.echo(f"profile: {text}", err=True)
-    return typer.Exit(2)
-
-
 @profile_app.callback()
 def profile(
     context: typer.Context,
@@ -49,7 +41,7 @@ def profile(
     images: Annotated[Path | None, typer.Option(help="folder of pictures; default: a sample in three sizes")] = None,
     sizes: Annotated[str, typer.Option(help="of the sample")] = "768x512,1920x1080,4032x3024",
     runs: Annotated[int, typer.Option(min=1, help="timed runs, after 3 warm-ups")] = 20,
-    quality: Annotated[float, typer.Option(min=0, max=100)] = 60.0,
+    quality: Annotated[float, typer.Option(min=0, max=100, help="of the pictures")] = 60.0,
     threads: Annotated[int, typer.Option(min=1, help="of LiteRT and ONNX Runtime")] = 1,
     plic: Annotated[Path | None, typer.Option(help="the native core's program for the phone; else built")] = None,
     benchmark_model: Annotated[Path | None, typer.Option(help="LiteRT's benchmark_model for the phone")] = None,
@@ -62,7 +54,7 @@ def profile(
     """
     if context.invoked_subcommand:
         return
-    try:
+    with one_line_errors("profile", program="profile"):
         from ..export.bundle import open_bundle
         from ..export.targets import SAMPLES
         from .device.devices import find_devices
@@ -87,8 +79,6 @@ def profile(
             protocol = Protocol(quality, runs, threads, tools, allow_hot)
             report = run(devices, opened, pictures, protocol, console)
         paths = write_reports(report, out)
-    except (PlicError, ModelError, ImportError, OSError) as error:
-        raise _fail(error) from None
     _print(report)
     typer.echo(f"wrote {', '.join(str(path) for path in paths)}")
     results = [run["determinism"] for d in report["devices"] for run in d["runs"]]
@@ -105,7 +95,7 @@ def compare(
     html: Annotated[Path | None, typer.Option(help="write one page of both")] = None,
 ) -> None:
     """Compare two profiles. Exit code 1: something rose by more than allowed, or gives other bits."""
-    try:
+    with one_line_errors("profile", program="profile"):
         from .device.compare import compare as run
         from .device.compare import parse_percent
         from .device.report import page, read_report
@@ -114,13 +104,11 @@ def compare(
         result = run(reports[0], reports[1], parse_percent(fail_over))
         if html is not None:
             write_atomic(html, page(reports).encode())
-    except (PlicError, ImportError) as error:
-        raise _fail(error) from None
     table = Table("run", "figure", "unit", "before", "after", "change", "")
     for change in result.changes:
         row = (change.where, change.what, change.unit, f"{change.before:.2f}", f"{change.after:.2f}")
         table.add_row(*row, f"{change.percent:+.1f} %", "ROSE" if change.failed else "")
-    _console().print(table)
+    table_console().print(table)
     for line in result.mismatches:
         typer.echo(f"MISMATCH {line}")
     count = sum(change.failed for change in result.changes)
@@ -142,27 +130,18 @@ def codecs(
     ] = None,
 ) -> None:
     """Time Pocketlic beside other codecs on this machine: one thread, the same rate, in turns."""
-    try:
+    with one_line_errors("profile", program="profile"):
         from .device.side_by_side import HEADINGS, choose, rows, side_by_side, write
 
         report = side_by_side(images, choose(names, quality, rule, tune), runs, Console(stderr=True))
         paths = write(report, out)
-    except (PlicError, ModelError, ImportError, OSError) as error:
-        raise _fail(error) from None
     table = Table(*HEADINGS[:1])
     for heading in HEADINGS[1:]:
         table.add_column(heading, justify="right")
     for row in rows(report):
         table.add_row(*row)
-    _console().print(table)
+    table_console().print(table)
     typer.echo(f"wrote {', '.join(str(path) for path in paths)}")
-
-
-def _console() -> Console:
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160  # a file takes wide tables
-    return console
 
 
 def _print(report: dict[str, object]) -> None:
@@ -193,7 +172,7 @@ def _print(report: dict[str, object]) -> None:
         counted.add_row(device["name"], run["image"], side, *texts)
     for printed in (table, counted):
         if printed.row_count:
-            _console().print(printed)
+            table_console().print(printed)
     for device in report["devices"]:  # type: ignore[attr-defined]
         for flag in device["flags"]:
             typer.echo(f"{device['name']}: {flag}")

@@ -27,6 +27,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..models.errors import PlicError
+
 Kind = Literal["pointwise", "depthwise", "add", "upsample", "space_to_depth", "depth_to_space"]
 Rule = Literal["cpu", "strict"]
 Int8 = NDArray[np.int8]
@@ -53,7 +55,7 @@ MAX_TENSORS, MAX_ENDS, MAX_KEPT = 256, 8, 32
 """Limits every decoder must support: codec/SPEC.md, section 3."""
 
 
-class ModelError(ValueError):
+class ModelError(PlicError):
     """A model file or integer network that breaks its own rules; the message is one line."""
 
 

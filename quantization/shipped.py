@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, get_args
 
 from ..models import Tune
+from ..models.errors import check_choice
 from .model import IntegerModel, load_model
 from .network import ModelError, Rule
 
@@ -54,13 +55,19 @@ fewer bits there.
 
 
 def default_tune(rule: Rule) -> Tune:
-    """What the weights are tuned for when nobody says it."""
+    """What the weights are tuned for when nobody says it. PlicError for a rule that does not exist."""
+    check_choice("rule", rule, get_args(Rule))
     return next(weights.tune for weights in MODELS if weights.rule == rule)
 
 
 def shipped(rule: Rule = "cpu", tune: Tune | None = None) -> tuple[Weights, ...]:
-    """Models from low qualities to high. tune: the rule's default if None. ModelError when there is none."""
-    tune = tune or default_tune(rule)
+    """Models from low qualities to high. tune: the rule's default if None.
+
+    PlicError for a rule or a tune that does not exist, ModelError when there are no such weights.
+    """
+    default = default_tune(rule)
+    tune = default if tune is None else tune
+    check_choice("tune", tune, get_args(Tune))
     found = tuple(weights for weights in MODELS if (weights.rule, weights.tune) == (rule, tune))
     if not found:
         raise ModelError(f"there are no weights of rule {rule} that are tuned for {tune}")

@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from ...codec.errors import PlicError
-from ...codec.image import write_atomic
+from ...codec.files import write_atomic
 from ...models import Tune
 from ...quantization.network import Rule
 from ..evaluation.codecs import ImageCodec, Pillow, Pocketlic, Source, parse_codecs, read_source, require_pictures

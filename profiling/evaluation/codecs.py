@@ -30,6 +30,7 @@ from ...codec.fast import FastCodec
 from ...codec.image import read_picture
 from ...export.litert import LiteRTExecutor
 from ...models import Tune
+from ...models.errors import install_command
 from ...quantization.model import IntegerModel, load_model
 from ...quantization.network import Rule
 from ...quantization.shipped import default_tune, for_quality, shipped
@@ -380,4 +381,4 @@ def _require(plugin: str) -> None:
     try:
         _register(plugin)
     except ImportError:
-        raise PlicError(f"this needs the package {plugin}: pip install 'pocketlic[profile]'") from None
+        raise PlicError(f"this needs the package {plugin}: {install_command('profile')}") from None

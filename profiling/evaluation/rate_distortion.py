@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...codec.errors import PlicError
-from ...codec.image import write_atomic
+from ...codec.files import write_atomic
 from .codecs import (
     ImageCodec,
     Pocketlic,

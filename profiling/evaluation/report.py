@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from ...codec.image import write_atomic
+from ...codec.files import write_atomic
 from .codecs import SLACK_BYTES, ImageCodec, Pixels, read_source, require_pictures
 from .metrics import JPEG_AI
 from .rate_distortion import PUBLISHED, Comparison, Evaluation, Record, at_rates

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pocketlic.codec.errors import PlicError, PlicWarning
-from pocketlic.codec.image import _WRITABLE, Picture, read_picture, write_atomic, write_picture
+from pocketlic.codec.files import write_atomic
+from pocketlic.codec.image import _WRITABLE, Picture, read_picture, write_picture
 
 RGB = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
 GREY = RGB[:, :, 0].copy()

@@ -1,0 +1,63 @@
+"""The command `pocketlic decode`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import api
+from ..codec import format as plic
+from ..codec.files import STANDARD, read_bytes
+from ..codec.image import Picture, write_picture
+from ..console import one_line_errors
+from . import batch
+from .options import Jobs, MaxPixels, OutDir, RuntimeOption
+
+
+def decode_file(runtime: api.Runtime, max_pixels: int, suffix: str | None, source: Path, target: Path) -> batch.Written:
+    """Decode a file, to the format of `suffix` if it is given. PlicError when it cannot be read, decoded or written."""
+    data = read_bytes(source)
+    try:
+        pixels = api.decode(data, runtime=runtime, max_pixels=max_pixels)
+    except api.FormatError as error:
+        raise api.FormatError(f"{source}: {error}") from None
+    content = plic.read(data, max_pixels)
+    write_picture(target, Picture(pixels, content.icc, content.exif), suffix)
+    size = target.stat().st_size if target.is_file() else 0
+    return batch.Written(size, content.header.width * content.header.height)
+
+
+def decode(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE OUT",
+            help="a .plic file and the picture to make of it, - for standard input and output; "
+            "or files and folders of them, with --out-dir",
+            show_default=False,
+        ),
+    ],
+    out_dir: OutDir = None,
+    jobs: Jobs = 1,
+    suffix: Annotated[
+        str | None,
+        typer.Option("--format", help="such as png; default: the output's suffix, png with --out-dir and to -"),
+    ] = None,
+    runtime: RuntimeOption = "litert",
+    max_pixels: MaxPixels = plic.DEFAULT_MAX_PIXELS,
+) -> None:
+    """Decode .plic files to .png, .tif, .ppm, .jpg, .webp, .avif or another format that Pillow writes."""
+    with one_line_errors():
+        given = f".{suffix.removeprefix('.')}" if suffix is not None else None
+        if out_dir is not None:
+            tasks = batch.many(paths, out_dir, frozenset({batch.PLIC}), given or ".png")
+            batch.run(tasks, partial(decode_file, runtime, max_pixels, given), jobs, encoded=False)
+            return
+        task = batch.one(paths)
+        batch.check(task, [task.source], encoded=False)
+        if str(task.target) == STANDARD and given is None:
+            given = ".png"
+        decode_file(runtime, max_pixels, given, *task)

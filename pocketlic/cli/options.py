@@ -1,0 +1,27 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..api import Runtime
+from ..models import Tune
+from ..quantization.network import Rule
+
+TUNE_HELP = "what weights are trained for"
+CHOICE_HELP = f"{TUNE_HELP}; default: visual, with rule strict psnr"
+
+RuleOption = Annotated[
+    Rule, typer.Option("--rule", "--profile", help="cpu: exact on CPU runtimes; strict: on integer NPUs too")
+]
+TuneOption = Annotated[Tune | None, typer.Option(help=CHOICE_HELP)]
+RuntimeOption = Annotated[Runtime, typer.Option(help="what runs the networks; the result is the same")]
+MaxPixels = Annotated[int, typer.Option(min=1, help="refuse pictures of more pixels")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+OutDir = Annotated[
+    Path | None, typer.Option(help="folder for the results, made if it is not there; allows many inputs and folders")
+]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="files at a time, with --out-dir")]
