@@ -56,7 +56,10 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
         except FileNotFoundError:
             old = None
         if _is_descriptor(target) or (old is not None and not stat.S_ISREG(old.st_mode)):
-            with Path(path).open("wb") as file:
+            # A pipe that nobody reads is refused, not waited for.
+            descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | getattr(os, "O_NONBLOCK", 0))
+            os.set_blocking(descriptor, True)
+            with open(descriptor, "wb") as file:  # noqa: PTH123
                 file.write(data)
         else:
             _replace(target, old, data)
