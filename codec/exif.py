@@ -29,8 +29,10 @@ _NUMBERS = {5: 2, 10: 2}  # numbers of a value, where more than one: rationals
 # Below 0x0300 TIFF's own tags, but for these: document, description, make, model, orientation, resolution, software,
 # date, artist, host.
 _DESCRIPTIONS = {0x010D, 0x010E, 0x010F, 0x0110, _ORIENTATION, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x013C}
-# Colour filters, IPTC, Photoshop's resources and layers, ICC profile; DNG's tags describe raw sensor data.
-_STORAGE = {0x828D, 0x828E, 0x83BB, 0x8649, 0x8773, 0x935C, *range(0xC612, 0xC800)}
+# SGI's layout, colour filters, IPTC, Photoshop's resources, ICC profile, JBIG, Photoshop's layers, LERC; DNG's tags
+# describe raw sensor data.
+_STORAGE = {*range(0x80E3, 0x80E7), 0x828D, 0x828E, 0x83BB, 0x8649, 0x8773, 0x87BE, 0x935C, 0xC5F2}
+_STORAGE |= {*range(0xC612, 0xC800)}
 
 
 def _describes_storage(tag: int) -> bool:

@@ -152,7 +152,7 @@ def _encoded(picture: Picture, kind: _Format, warn: Callable[[str], None]) -> by
         exif = b""
     lost = ["colour profile"] * bool(icc and not kind.icc) + ["EXIF"] * bool(exif and not kind.exif)
     if lost:
-        warn(f"its {' and '.join(lost)} is left out: {kind.name} is written without")
+        warn(f"its {' and '.join(lost)} {'is' if len(lost) == 1 else 'are'} left out: {kind.name} is written without")
     if kind.name == "JPEG" and len(exif) > _JPEG_EXIF_BYTES:
         warn(f"its EXIF is left out: of {len(exif)} bytes JPEG has place for {_JPEG_EXIF_BYTES}")
         exif = b""

@@ -179,7 +179,8 @@ def require_pictures(folder: Path) -> list[Path]:
     """The picture files of a folder, sorted. PlicError when there are none, or two that share a name."""
     if not folder.is_dir():
         raise PlicError(f"{folder} is not a folder")
-    suffixes = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm"}
+    suffixes = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm", ".pnm", ".gif", ".tga"}
+    suffixes |= {".avif", ".heic", ".heif", ".jp2", ".jxl", ".qoi"}
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file())
     if not paths:
         raise PlicError(f"{folder} has no pictures")

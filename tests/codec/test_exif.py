@@ -307,6 +307,33 @@ def test_rubbish_is_left_out_or_written(tmp_path_factory, block, suffix):
         np.testing.assert_array_equal(read.pixels, PIXELS)
 
 
+@given(block=rubbish())
+def test_tiff_and_back_changes_nothing_more(block):
+    """What a TIFF file takes of a block is what it gives back; a second time, byte for byte."""
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, "TIFF", compression="tiff_lzw")
+    try:
+        once = exif.of_tiff(io.BytesIO(exif.into_tiff(buffer.getvalue(), block)))
+        direct = exif.of_tiff(io.BytesIO(block))
+    except (ValueError, struct.error):
+        return
+    assert once == direct
+    assert not once or exif.of_tiff(io.BytesIO(exif.into_tiff(buffer.getvalue(), once))) == once
+
+
+@pytest.mark.parametrize("order", "<>", ids=["little", "big"])
+@pytest.mark.parametrize("profile", [b"", b"p" * 3, b"a profile, nearly" * 99], ids=len)
+def test_tiff_with_profile_and_exif(tmp_path, order, profile):
+    """Byte orders of Pillow and of the block meet in one directory."""
+    for pixels in (PIXELS, PIXELS[..., 0], np.tile(PIXELS, (60, 60, 1))):
+        write_picture(tmp_path / "a.tif", Picture(pixels, profile, camera_block(order, orientation=1)))
+        read = read_picture(tmp_path / "a.tif")
+        np.testing.assert_array_equal(read.pixels, pixels)
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), pixels)
+        assert read.icc == profile
+        assert tags_of(read.exif) == tags_of(camera_block(order))
+
+
 def test_directories_that_share_and_circle():
     """65,535 tags that all name one value, or the directory itself: no more work than the file has bytes."""
     for kind, tag in ((UNDEFINED, 0x9999), (LONG, EXIF), (LONG, GPS)):
