@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import logging
 import re
 import struct
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from pocketlic.codec import icc as icc_profiles
 from pocketlic.codec import jxl
 from pocketlic.codec.errors import PlicError
 from pocketlic.codec.pixels import read_pixels
+from pocketlic.codec.stderr import held_back
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # nor does it print to standard error what it logs
 
 _HEAD_BYTES = 1 << 16
 _ORIENTATION, _NEW_SUBFILE_TYPE = 0x0112, 0x00FE
@@ -62,7 +66,9 @@ def read_file(file: BinaryIO, max_pixels: int, warn: Callable[[str], None]) -> t
         if getattr(image, "tag_v2", {}).get(_NEW_SUBFILE_TYPE, 0) & 1:
             raise PlicError("its first picture is a thumbnail, as in cameras' raw files; develop it first")
         chunks = _png_chunks(file) if image.format == "PNG" else {}
-        pixels, white = read_pixels(image, file, chunks)
+        # libtiff prints its complaints by itself, before Pillow raises an error
+        with held_back(lambda line: True) if image.format == "TIFF" else contextlib.nullcontext():
+            pixels, white = read_pixels(image, file, chunks)
         if header and header.bits > 8 and pixels.ndim == 3:
             raise PlicError(
                 "it has more than 8 bits per component, which Pillow's plugin cuts; convert it to PNG first"
@@ -106,8 +112,9 @@ def _opened(file: BinaryIO, head: bytes) -> ImageFile.ImageFile:
             with contextlib.suppress(UnidentifiedImageError):
                 return Image.open(file)
     for name, (_, accept) in Image.OPEN.items():
-        if accept and accept(head[:16]) is True:
-            raise PlicError(f"a {name} file that is damaged, or of a kind that Pillow does not know; make a PNG of it")
+        with contextlib.suppress(struct.error, IndexError):  # of a file of a few bytes
+            if accept and accept(head[:16]) is True:
+                raise PlicError(f"a {name} file that is damaged, or of a kind that Pillow does not know")
     raise PlicError("not a picture in a known format")
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped]
 
+from ..codec.stderr import held_back
 from ..quantization.model import IntegerModel
 from ..quantization.network import Int8, IntegerNetwork
 from .errors import ExportError
@@ -24,8 +22,6 @@ _RESOLVERS: dict[Kernels, OpResolverType] = {
     "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     "reference": OpResolverType.BUILTIN_REF,
 }
-
-_redirecting = Lock()
 
 
 class LiteRTExecutor:
@@ -83,7 +79,8 @@ class LiteRTExecutor:
         if network.name not in self.files:
             raise ExportError(f"there is no exported network {network.name}")
         try:
-            with _without_greeting():
+            # LiteRT's greeting, which none of its settings prevents
+            with held_back(lambda line: line.startswith(b"INFO: ")):
                 interpreter = Interpreter(
                     model_content=self.files[network.name],
                     experimental_op_resolver_type=_RESOLVERS[self.kernels],
@@ -96,26 +93,6 @@ class LiteRTExecutor:
             require_delegate(interpreter, network.name)
         self._interpreters[network.name] = interpreter
         return interpreter
-
-
-@contextmanager
-def _without_greeting() -> Iterator[None]:
-    """Keep LiteRT's `INFO:` lines, which none of its settings prevents, from standard error. All else arrives."""
-    with _redirecting, tempfile.TemporaryFile() as said:
-        try:
-            stderr = os.dup(2)
-        except OSError:  # closed
-            yield
-            return
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            said.seek(0)
-            if rest := b"".join(line for line in said if not line.startswith(b"INFO: ")):
-                os.write(2, rest)
 
 
 def require_delegate(interpreter: Interpreter, name: str) -> None:

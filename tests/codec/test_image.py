@@ -1,5 +1,6 @@
 """Pictures in and out: what is converted, what is refused, and nothing half-written."""
 
+import contextlib
 import io
 import os
 import re
@@ -246,6 +247,21 @@ def test_a_damaged_second_picture_does_no_harm(tmp_path):
         np.testing.assert_array_equal(read.pixels, np.array(first.quantize(256).convert("RGB")))
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "raw"])
+def test_libtiff_is_silent(tmp_path, capfd, compression):
+    """It prints by itself, and from C."""
+    Image.fromarray(np.tile(RGB, (9, 9, 1))).save(tmp_path / "a.tif", compression=compression)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    for at, value in ((60, 255), (61, 0), (9, 255), (10, 255)):
+        damaged = data.copy()
+        damaged[at : at + 40] = bytes([value]) * 40
+        for content in (damaged, data[:at], data[: len(data) // 2]):
+            (tmp_path / "a.tif").write_bytes(content)
+            with contextlib.suppress(PlicError):
+                read_picture(tmp_path / "a.tif")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_default_picture_of_an_animation(tmp_path):
     """It is what viewers without animation show, and no part of it."""
     default, *others = frames()
@@ -255,12 +271,25 @@ def test_default_picture_of_an_animation(tmp_path):
     np.testing.assert_array_equal(read.pixels, np.array(default))
 
 
+@pytest.mark.parametrize("size", range(16))
+def test_files_of_a_few_bytes(tmp_path, size):
+    """Whatever else Pillow has loaded: its own checks of such files raise almost anything."""
+    Image.init()
+    for content in (bytes(size), b"hello, this is a text"[:size], b"\xff" * size):
+        (tmp_path / "a.png").write_bytes(content)
+        with pytest.raises(PlicError, match=r"not a picture|file that is damaged|malformed"):
+            read_picture(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(PlicError, match="not a picture in a known format"):
+        read_picture(tmp_path / "a.png")
+
+
 def test_a_damaged_file_is_named_by_its_kind(tmp_path):
     for kind in ("PNG", "GIF", "TIFF"):
         Image.fromarray(RGB).save(tmp_path / "a", kind)
         data = (tmp_path / "a").read_bytes()
         (tmp_path / "a").write_bytes(data[:9])
-        with pytest.raises(PlicError, match=f"a {kind} file that is damaged|malformed"):
+        with pytest.raises(PlicError, match=rf"a {kind} file that is damaged|malformed"):
             read_picture(tmp_path / "a")
 
 
