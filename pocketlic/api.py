@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["FormatError", "ModelError", "PlicError", "PlicWarning", "Runtime", "decode", "encode", "shipped_model"]
 
 Runtime = Literal["litert", "native", "reference"]
-"""What runs the networks: LiteRT with XNNPACK, the native core, or the slow NumPy reference.
-
-The results are equal.
-"""
+"""What runs the networks: LiteRT with XNNPACK, the native core, or the slow NumPy reference. Results are equal."""
 
 
 @cache
@@ -91,19 +88,23 @@ def encode(
     progress: Callable[[float], None] | None = None,
     profile: Rule | None = None,
 ) -> bytes:
-    """Encode uint8 [H, W, 3] RGB, or [H, W] or [H, W, 1] grey; returns `.plic` bytes.
+    """Encode a picture; returns `.plic` bytes.
 
-    image: what `numpy.asarray` makes such an array of; or a PIL picture, as it is stored: EXIF does not turn it.
-    quality: 0 to 100, 60 if nothing is said. Instead of it, bpp: the file's bits per pixel, met within 1 %; or
-    max_bytes: the most that the file may have, which the highest quality found makes use of. effort: 0 to 9; each
-    level takes longer for smaller files at equal fidelity, and needs torch; with weights tuned for PSNR, 1 and 2 gain
-    less without it.
-    icc, exif: carried along as they are. tune: what the weights were trained for; if None, the eye (rule cpu) or
-    PSNR (strict); decoding takes the right ones by itself. progress: told the part of an encoding that is done, 0 to 1,
-    where gradients are descended. profile: an older name of `rule`.
+    - image: uint8 [H, W, 3] RGB, or [H, W] or [H, W, 1] grey, or what `numpy.asarray` makes such an array of; or a PIL
+      picture, whose EXIF orientation is not applied.
+    - quality: 0 to 100, fractions allowed; 60 by default.
+    - bpp: instead of a quality, the file's bits per pixel, met within 1 %.
+    - max_bytes: instead of a quality, the largest size of the file.
+    - effort: 0 to 9. Each level takes longer for smaller files at equal fidelity, and needs torch; with weights tuned
+      for PSNR, 1 and 2 work without torch, and gain less.
+    - rule: the arithmetic rule of the model, `cpu` or `strict`. profile: an older name of it.
+    - tune: what the weights were trained for; by default `visual`, or `psnr` with rule strict. Files name their model.
+    - runtime: what runs the networks; the file is the same.
+    - icc, exif: an ICC profile and EXIF, stored unchanged.
+    - progress: called with the fraction of gradient descent that is done, 0 to 1.
 
-    Raises PlicError on any other kind of picture, quality or choice, and when no quality gives the size; ModelError,
-    which is one, when the rule has no such weights; ImportError without torch where it is needed.
+    Raises PlicError on any other picture, quality or choice, and when no quality gives the size; ModelError, which is a
+    PlicError, when the rule has no such weights; ImportError when torch is needed and missing.
     """
     pixels = _pixels(image)
     check_choice("runtime", runtime, get_args(Runtime))
