@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import secrets
 import stat
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .errors import PlicError
 
@@ -35,6 +36,16 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
             return file.read()
     except OSError as error:
         raise PlicError(f"cannot read {os.fspath(path)}: {reason(error)}") from None
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of a JSON text; ValueError when it is none, is nested too deep, or holds half a character."""
+    try:
+        value = json.loads(data)
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text, and in no name of a file
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    return value
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 from ..codec.codec import Executor
 from ..codec.complexity import count
+from ..codec.files import parse_json
 from ..quantization.model import IntegerModel
 from ..quantization.network import IntegerNetwork, ModelError
 from .errors import ExportError
@@ -127,7 +128,7 @@ def open_bundle(folder: Path) -> Bundle:
             if Path(name).name != name:
                 raise ExportError(f"{folder}: a file name leaves the bundle: {name}")
             data[name] = (folder / name).read_bytes()
-            if _sha256(data[name]) != entry["sha256"]:
+            if (len(data[name]), _sha256(data[name])) != (entry["bytes"], entry["sha256"]):
                 raise ExportError(f"{folder / name} is damaged: its SHA-256 is not the manifest's")
         model = IntegerModel.from_bytes(data[MODEL])
         if model.model_id != manifest["model_id"]:
@@ -139,18 +140,20 @@ def open_bundle(folder: Path) -> Bundle:
         tile = manifest["tile"]
         if tile is not None:
             check_tile(model, tile)
+    except ExportError:
+        raise
     except OSError as error:
         raise ExportError(f"cannot read {error.filename}: {error.strerror}") from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ExportError(f"{folder / MANIFEST} is damaged: {type(error).__name__} {error}") from None
     except ModelError as error:
         raise ExportError(f"{folder / MODEL}: {error}") from None
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        raise ExportError(f"{folder / MANIFEST} is damaged: {type(error).__name__} {error}") from None
     return Bundle(folder, model, target, files, tile, manifest)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = parse_json((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return None
     return manifest if isinstance(manifest, dict) and manifest.get("format") == FORMAT else None

@@ -1,12 +1,17 @@
 """`pocketlic.encode` and `pocketlic.decode`: what the package's docstring promises."""
 
 import doctest
+import mmap
+import multiprocessing
 import subprocess
 import sys
+from array import array
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import pocketlic
 from pocketlic.codec import format as plic
@@ -129,3 +134,132 @@ def test_neither_encoding_nor_decoding_needs_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def forms_of(pixels):
+    """The same pixels in whatever numpy.asarray takes, and as PIL pictures."""
+    yield np.asfortranarray(pixels)
+    yield np.repeat(pixels, 2, 1)[:, ::2]
+    yield pixels[::-1, ::-1][::-1, ::-1]
+    yield memoryview(pixels)
+    yield SimpleNamespace(__array_interface__=pixels.__array_interface__, keep=pixels)
+    yield Image.fromarray(pixels)
+    if pixels.ndim == 2:
+        yield pixels[:, :, None]
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_pictures_come_in_many_forms(picture, grey):
+    pixels = picture(40, 50, grey=grey)
+    wanted = pocketlic.encode(pixels)
+    for form in forms_of(pixels):
+        assert pocketlic.encode(form) == wanted, type(form)
+    torch = pytest.importorskip("torch")
+    assert pocketlic.encode(torch.from_numpy(pixels.copy())) == wanted
+
+
+def test_pil_pictures_of_few_colours(picture):
+    black = Image.fromarray(picture(40, 50, grey=True)).convert("1")
+    assert pocketlic.encode(black) == pocketlic.encode(np.asarray(black.convert("L")))
+    palette = Image.fromarray(picture(40, 50)).quantize(16)
+    assert pocketlic.encode(palette) == pocketlic.encode(np.asarray(palette.convert("RGB")))
+    for mode in ("RGBA", "LA", "CMYK", "I;16", "F", "YCbCr"):
+        with pytest.raises(pocketlic.PlicError, match=f"mode RGB or L, not {mode}"):
+            pocketlic.encode(Image.new(mode, (4, 4)))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        None, "picture.png", b"bytes", 3, [], [[1, 2], [3]], {}, np.zeros((4, 4, 3)), np.zeros((4, 4), np.int64),
+        np.zeros((4, 4, 3), np.int8), np.zeros((4, 4, 3), bool), np.zeros((4, 4, 4), np.uint8), [[[0, 0, 0]]],
+        np.zeros((4, 4, 2), np.uint8), np.zeros((1, 4, 4, 3), np.uint8), np.zeros(4, np.uint8), np.uint8(3),
+        np.zeros((0, 4, 3), np.uint8), np.zeros((4, 0), np.uint8), np.array([[None]]), np.array(["a"]),
+    ],
+)  # fmt: skip
+def test_what_is_no_picture(image):
+    for size in ({}, {"bpp": 1}, {"max_bytes": 1000}):
+        with pytest.raises(pocketlic.PlicError) as caught:
+            pocketlic.encode(image, **size)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("choice", "listed"),
+    [
+        *(({"runtime": wrong}, "litert, native, reference") for wrong in ("cuda", "", None, 1, [], "LiteRT")),
+        *(({"rule": wrong}, "cpu, strict") for wrong in ("gpu", "", None, 1, [], "CPU")),
+        *(({"profile": wrong}, "cpu, strict") for wrong in ("gpu", 1, "CPU")),
+        *(({"tune": wrong}, "psnr, visual") for wrong in ("ssim", "", 1, [], "PSNR")),
+        *(({"quality": wrong}, "quality") for wrong in ("60", [60], b"", 101, -1, float("nan"), float("inf"))),
+        *(({"bpp": wrong}, "bits per pixel") for wrong in ("1", [1], -1, 0, float("nan"), float("inf"))),
+        *(({"max_bytes": wrong}, "size|at most") for wrong in ("1000", [1], -1, 0)),
+        *(({"effort": wrong}, "effort") for wrong in ("1", -1, 10, None, 2.5)),
+        *(({"icc": wrong}, "ICC profile is bytes") for wrong in ("profile", 3, None)),
+        *(({"exif": wrong}, "EXIF is bytes") for wrong in ("exif", 3, None)),
+    ],
+    ids=str,
+)
+def test_choices_that_do_not_exist_are_told_with_those_that_do(choice, listed):
+    with pytest.raises(pocketlic.PlicError, match=listed) as caught:
+        pocketlic.encode(np.zeros((8, 8, 3), np.uint8), **choice)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("runtime", ["cuda", "", None, 1])
+def test_runtimes_of_decoding(picture, runtime):
+    with pytest.raises(pocketlic.PlicError, match="litert, native, reference"):
+        pocketlic.decode(pocketlic.encode(picture(8, 8)), runtime=runtime)
+
+
+def test_all_errors_are_plic_errors():
+    kinds = (pocketlic.FormatError, pocketlic.ModelError)
+    assert all(issubclass(kind, pocketlic.PlicError) for kind in kinds)
+    for rule, tune, listed in (("gpu", None, "cpu, strict"), ("cpu", "ssim", "psnr, visual")):
+        with pytest.raises(pocketlic.PlicError, match=listed):
+            pocketlic.shipped_model(rule, tune)
+
+
+def test_files_are_any_bytes(picture, tmp_path):
+    data = pocketlic.encode(picture(40, 50), icc=bytearray(b"icc"), exif=memoryview(b"MM*\0"))
+    wanted = pocketlic.decode(data)
+    (tmp_path / "file").write_bytes(data)
+    with (tmp_path / "file").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        spaced = memoryview(bytes(b for byte in data for b in (byte, 0)))[::2]
+        for form in (
+            bytearray(data),
+            memoryview(data),
+            array("B", data),
+            np.frombuffer(data, np.uint8),
+            mapped,
+            spaced,
+        ):
+            np.testing.assert_array_equal(pocketlic.decode(form), wanted)
+    for wrong in ("text", None, 3, [1, 2], tmp_path / "file"):
+        with pytest.raises(pocketlic.PlicError, match="a file is bytes"):
+            pocketlic.decode(wrong)
+
+
+def encode_into(queue, pixels):
+    queue.put(pocketlic.encode(pixels, effort=1))
+
+
+def test_a_forked_process_may_optimise_too(picture):
+    """After its parent did: torch's threads are not in the child, which waited for them without end."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        pixels = picture(64, 128)
+        wanted = pocketlic.encode(pixels, effort=1)
+        assert torch.get_num_threads() == 4
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        child = context.Process(target=encode_into, args=(queue, pixels))
+        child.start()
+        assert queue.get(timeout=300) == wanted
+        child.join()
+        torch.set_num_threads(1)
+        assert pocketlic.encode(pixels, effort=1) == wanted  # as many threads as there may be
+    finally:
+        torch.set_num_threads(before)

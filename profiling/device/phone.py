@@ -7,7 +7,6 @@ as a file; `benchmark_model` is given as a file; the app is used when the phone 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ from rich.console import Console
 
 from ...codec.errors import PlicError
 from ...codec.fast import FastCodec
+from ...codec.files import parse_json
 from ...codec.image import Picture, read_picture, write_picture
 from ...codec.native import COMPILE, TOOL
 from ...export.bundle import MODEL, Bundle
@@ -272,8 +272,8 @@ def _networks(device: Device, bundle: Bundle, protocol: Protocol, program: Path 
 def _vectors(device: Device, native: _Native, bundle: Bundle, folder: Path) -> dict[str, Any]:
     """Hashes of every conformance vector of the bundle's model, made on the phone, against the recorded ones."""
     try:
-        listed = json.loads((folder / "vectors.json").read_text())["models"]
-    except (OSError, ValueError, KeyError) as error:
+        listed = parse_json((folder / "vectors.json").read_bytes())["models"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise PlicError(f"{folder} has no conformance vectors: {error}") from None
     entry = listed.get(bundle.model.rule, {})
     if entry.get("id") != bundle.model.model_id:
@@ -310,6 +310,6 @@ def _app(device: Device, protocol: Protocol, work: Path, wait: Callable[[float],
         wait(2.0)
     device.pull(APP_RESULT, work / "app.json")
     try:
-        return json.loads((work / "app.json").read_text())
+        return parse_json((work / "app.json").read_bytes())
     except ValueError:
         raise DeviceError(f"{device.name}: the app's benchmark left no JSON") from None

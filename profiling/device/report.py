@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...codec.errors import PlicError
+from ...codec.files import parse_json
 
 COLOURS = (
     "#1f6f8b", "#e07a5f", "#81b29a", "#f2cc8f", "#6d597a", "#b56576", "#355070",
@@ -38,7 +39,7 @@ def check(report: Any) -> Report:
 def read_report(path: Path) -> Report:
     """Read and check a report. Raises PlicError when it cannot be read or is none."""
     try:
-        return check(json.loads(path.read_text("utf-8")))
+        return check(parse_json(path.read_bytes()))
     except OSError as error:
         raise PlicError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:

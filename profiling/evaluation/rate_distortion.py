@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...codec.errors import PlicError
-from ...codec.files import write_atomic
+from ...codec.files import parse_json, write_atomic
 from .codecs import (
     ImageCodec,
     Pocketlic,
@@ -331,7 +331,7 @@ def _metrics_version() -> str:
 def _load(job: Job) -> Record | None:
     """The record so far, without metrics of another version; None when there is none, or no file."""
     try:
-        stored = json.loads(job.record_path.read_bytes())
+        stored = parse_json(job.record_path.read_bytes())
         record = Record(**stored["record"])
         if stored["metrics_version"] != _metrics_version():
             record.metrics.clear()
