@@ -5,9 +5,9 @@ import org.jf.dexlib2.iface.instruction.*;
 import org.jf.dexlib2.iface.reference.*;
 
 /**
- * Prints what a DEX file has and refers to: java References.java FILE.dex
+ * Prints the classes and references of a DEX file: java References.java FILE.dex
  *
- *     class NAME SUPERCLASS INTERFACE...        one that it has
+ *     class NAME SUPERCLASS INTERFACE...        a class in the file
  *     method|field IN OWNER NAME TYPE           a reference, and in which method it is; TYPE is a descriptor
  *     type IN NAME - -                          the same to a class
  */

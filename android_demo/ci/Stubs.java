@@ -63,7 +63,7 @@ public class Stubs {
             if (method.getMethodInfo().isConstructor()) return false;
             int flags = method.getRawAccessFlags();
             anyAbstract |= (flags & ACC_ABSTRACT) != 0;
-            // No default method of an interface is final, or one of Object's.
+            // A default method of an interface is never final, and never one of Object's.
             String called = method.getMethodInfo().getName();
             boolean ofObject = List.of("equals", "hashCode", "toString").contains(called);
             if ((flags & (ACC_ABSTRACT | ACC_STATIC)) == 0 && ((flags & ACC_FINAL) != 0 || ofObject)) return false;
@@ -126,7 +126,7 @@ public class Stubs {
                 out.visitField(ACC_PUBLIC | (isStatic ? ACC_STATIC | ACC_FINAL : 0)
                     | (isEnum && line[3].equals("L" + name + ";") ? ACC_ENUM : 0), line[2], line[3], null, null);
             else if (line[0].equals("method") && !isBridge(known, line[2], line[3]))
-                // What newer systems add to an interface has a default.
+                // Methods that newer systems add to an interface have a default.
                 method(out, methods, isInterface,
                     ACC_PUBLIC | (isStatic ? ACC_STATIC : isInterface && known == null ? ACC_ABSTRACT : 0), line[2],
                     line[3].replaceFirst("^(\\(.*\\)).*", line[2].equals("<init>") ? "$1V" : "$0"), null);

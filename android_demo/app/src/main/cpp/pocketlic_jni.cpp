@@ -1,7 +1,7 @@
-// The JNI face of the native core: class Native of the app, method by method. See plic.h for what they mean.
+// JNI functions of the native core: the app's class Native, method by method. plic.h documents them.
 //
-// Failures become a PlicException. An exception of a callback of the app's ends the call and goes on to its caller; one
-// of a runner is dropped, and the core computes that network itself.
+// Failures become a PlicException. An exception in a callback ends the call and reaches its caller. An exception in a
+// runner is dropped, and the core computes that network itself.
 #include <jni.h>
 
 #include <cstdlib>
@@ -21,7 +21,7 @@ struct Engine {
 
 Engine* engine(jlong handle) { return reinterpret_cast<Engine*>(handle); }
 
-// A Java array's bytes, for as long as this lives.
+// A Java array's bytes, valid while this object lives.
 class Bytes {
 public:
     Bytes(JNIEnv* env, jbyteArray array)
@@ -59,7 +59,7 @@ jbyteArray to_java(JNIEnv* env, const uint8_t* data, size_t size) {
     return array;
 }
 
-// What a callback needs; `rows` is the array that pixels travel in.
+// State of a callback; `rows` is the array that carries pixels.
 struct Rows {
     JNIEnv* env;
     jobject target;
@@ -68,7 +68,7 @@ struct Rows {
     size_t row_bytes;
 };
 
-// As many rows as the decoder hands on at a time, at most.
+// Largest number of rows in a strip of the decoder.
 constexpr size_t kStripRows = 512;
 
 int give_rows(void* user, uint32_t first, uint32_t rows, const uint8_t* pixels) {
@@ -88,7 +88,7 @@ int take_row(void* user, uint32_t first, uint32_t, uint8_t* pixels) {
     return 0;
 }
 
-// Hands a network to the app's runner, in buffers that are the core's own memory.
+// Calls the app's runner for a network, on direct buffers over the core's own memory.
 int run_network(void* user, const char* name, uint32_t height, uint32_t width, const int8_t* const* inputs,
                 int8_t* const* outputs) {
     const auto* e = static_cast<const Engine*>(user);
@@ -178,7 +178,7 @@ NATIVE(jstring, profile)(JNIEnv* env, jobject, jlong handle) {
     return env->NewStringUTF(info.profile);
 }
 
-// width, height, components, quality in hundredths, and the two halves of what the model's id begins with
+// width, height, components, quality in hundredths, and the first 8 bytes of the model's id as two halves
 NATIVE(jintArray, info)(JNIEnv* env, jobject, jbyteArray file) {
     const Bytes data(env, file);
     plic_info info;
@@ -258,7 +258,7 @@ NATIVE(jbyteArray, hash)(JNIEnv* env, jobject, jlong handle, jbyteArray file, jl
     return to_java(env, both, sizeof both);
 }
 
-// Entropy decoding alone; the number of symbols.
+// Entropy decoding alone; returns the number of symbols.
 NATIVE(jlong, symbols)(JNIEnv* env, jobject, jlong handle, jbyteArray file, jlong max_memory) {
     const Bytes data(env, file);
     const plic_limits limits = limits_of(max_memory);
@@ -274,7 +274,7 @@ NATIVE(jlong, symbols)(JNIEnv* env, jobject, jlong handle, jbyteArray file, jlon
     return static_cast<jlong>(s.z_count + s.y_count + s.details_count);
 }
 
-// A network on direct buffers, for the app's own runners to be compared with.
+// Runs a network on direct buffers, to compare the app's runners with.
 NATIVE(void, run)(JNIEnv* env, jobject, jlong handle, jstring name, jint height, jint width, jobjectArray inputs,
                   jobjectArray outputs) {
     const int8_t* in[kMaxTensors];

@@ -64,7 +64,7 @@ class EngineTest {
         }
     }
 
-    /** The core's own networks, run from outside as a delegate's would be: whole windows and fixed tiles. */
+    /** The core's own networks as the runner, in place of a delegate: whole windows and fixed tiles. */
     @Test
     fun aForeignRunnerGivesTheSameFilesAndPixels() {
         val (width, height) = if (emulated) Pair(300, 260) else Pair(1400, 1100)
@@ -94,7 +94,7 @@ class EngineTest {
             val some = listed.filter { it.name in setOf("one-pixel", "odd", "whole-cell") }
             val wrong = NetworkRunner { name, h, w, inputs, outputs ->
                 core.run(name, h, w, inputs, outputs)
-                // The first pixel, not one that is cut off.
+                // A pixel of the picture, not one of its padding.
                 if (name == "synthesis" && w > 4) outputs[0].put(0, (outputs[0].get(0).toInt() xor 1).toByte())
                 true
             }
@@ -158,7 +158,7 @@ class EngineTest {
             assertEquals(0, platform.released)
             val shown = decode(engine, made.file, platform) { true }
             assertEquals(null, psnrOf(made.decoded, shown))
-            // Stopped at any step, nothing is left in memory but the original.
+            // After a stop at any step, only the original is left in memory.
             for (step in listOf(Step.ENCODING, Step.DECODING, Step.MATCHING)) {
                 val stopped = TestPlatform(original)
                 val failure = assertThrows(Exception::class.java) {
@@ -188,7 +188,7 @@ class EngineTest {
         }
     }
 
-    /** The benchmark as the app runs it; what it returns is checked against the schema by whoever keeps it. */
+    /** The benchmark as the app runs it. test_jvm.py checks its profile against the schema. */
     @Test
     fun theBenchmarksProfile() {
         val picture = Picture("pattern", 130, 100, IntArray(130 * 100) { -0x1000000 or (it * 1031) })

@@ -5,15 +5,15 @@ import java.io.File
 import java.io.OutputStream
 import java.nio.ByteBuffer
 
-// What the tests with the JNI library share.
+// Shared by the tests that need the JNI library.
 
 private val root = System.getProperty("pocketlic.root")?.let(::File)
 val vectors get() = File(root, "tests/vectors")
 val emulated = System.getProperty("pocketlic.emulated") != null
 
 /**
- * Skips a test without a library: java.library.path has to have it, and the property pocketlic.root to name the
- * repository. With `pocketlic.emulated`, what takes minutes there is left out.
+ * Skips a test when there is no library: it has to be on java.library.path, and the property pocketlic.root has to name
+ * the repository. With `pocketlic.emulated`, tests leave out parts that take minutes under emulation.
  */
 fun assumeLibrary() = assumeTrue("no JNI library", root != null)
 
@@ -45,7 +45,7 @@ class BufferRaster(override val width: Int, override val height: Int) : Raster {
     override fun release() = Unit
 }
 
-/** JPEG is Android's; here it is bytes in a number that grows with the quality, and the picture without blue. */
+/** A stand-in for Android's JPEG: a number of bytes that grows with the quality, and the picture without blue. */
 class TestPlatform(private val original: Raster) : Platform {
     var released = 0
 

@@ -66,12 +66,12 @@ class LogicTest {
         assertEquals(100, jpegQualityOf(5000, ::sizeOf))
     }
 
-    /** Every step with 12 megapixels, both ways up, on phones with many cores. EngineTest measures whether it holds. */
+    /** Every step with 12 megapixels, portrait and landscape, on phones with many cores. MemoryTest measures it. */
     @Test
     fun twelveMegapixelsFitIntoMemory() {
         val left = Memory.APP - Memory.PLATFORM
         for ((width, height) in listOf(Pair(4032, 3024), Pair(3024, 4032), Pair(4080, 3072), Pair(4608, 2592))) {
-            // A byte for every two pixels is more than any photo takes at the qualities that the app offers.
+            // Half a byte a pixel is more than any photo takes at the app's qualities.
             val steps = Memory.steps(width, height, 8, width * height / 2L)
             for ((step, bytes) in steps) assertTrue("$step of $width x $height: $bytes", bytes <= left)
         }
@@ -150,7 +150,7 @@ class LogicTest {
     fun benchmarkExtras() {
         val own = "/Android/data/org.pocketlic.demo/files"
         assertEquals(BenchmarkRequest(), benchmarkRequestOf(emptyMap(), own))
-        // As the profiler starts it.
+        // The extras that the profiler starts it with.
         val asked = mapOf("runs" to 7, "threads" to 2, "out" to "/sdcard$own/benchmark.json")
         assertEquals(BenchmarkRequest(runs = 7, threads = 2, out = "benchmark.json"), benchmarkRequestOf(asked, own))
         assertEquals(12.5, benchmarkRequestOf(mapOf("quality" to "12.5"), own).quality, 0.0)

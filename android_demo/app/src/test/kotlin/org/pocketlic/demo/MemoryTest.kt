@@ -8,20 +8,20 @@ import org.junit.Test
 import java.io.File
 
 /**
- * In a process of its own, whose memory is what counts. Large blocks must go back to the system when they are freed, as
- * Android's allocators see to; glibc needs MALLOC_MMAP_THRESHOLD_ for it.
+ * Runs in a process of its own and measures that process's memory. Freed large blocks must go back to the system, as
+ * with Android's allocators; glibc needs MALLOC_MMAP_THRESHOLD_ for that.
  */
 class MemoryTest {
     @Before
     fun aLibraryIsThere() = assumeLibrary()
 
-    /** Bytes that the process has in memory, and the most it had since [resetPeak]; as Linux counts them. */
+    /** Resident bytes of the process, now and at most since [resetPeak], as Linux counts them. */
     private fun resident(what: String) = File("/proc/self/status").readLines().first { it.startsWith("$what:") }
         .filter(Char::isDigit).toLong() * 1024
 
     private fun resetPeak() = File("/proc/self/clear_refs").writeText("5")
 
-    /** All that comparing 4032x3024 pixels takes: this process's memory, of which pictures and Java's heap are parts. */
+    /** The memory for comparing 4032x3024 pixels: the whole process, with pictures and Java's heap. */
     @Test
     fun twelveMegapixels() {
         assumeTrue("minutes under emulation", !emulated)
@@ -39,7 +39,7 @@ class MemoryTest {
             println("12 megapixels take ${taken shr 20} MB, counted were ${counted shr 20} MB")
             assertTrue("${taken shr 20} MB", taken <= Memory.APP - Memory.PLATFORM)
             assertTrue("${made.psnr}", made.psnr!! > 25)
-            // What the benchmark runs besides.
+            // The other parts of the benchmark.
             assertTrue(engine.symbols(made.file) > width)
             assertEquals(64, engine.hash(made.file).pixels.length)
         }
