@@ -6,6 +6,7 @@ profile. What is changed or left out is told by a PlicWarning. Everything else i
 remedy. Written are PNG, TIFF and other formats without loss where they can, else of high quality.
 """
 
+import copy
 import io
 import os
 import struct
@@ -13,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +31,13 @@ _JPEG_EXIF_BYTES = 65533 - len(exif_blocks.PREFIX)
 
 
 class _Format(NamedTuple):
-    """How pictures of a suffix are written: Pillow's name and options, and what it has a place for."""
+    """How pictures of a suffix are written: Pillow's name and options, and what it has a place for.
+
+    Speeds are chosen so that a megapixel takes about a second at most.
+    """
 
     name: str
-    options: dict[str, bool | int | str]
+    options: dict[str, Any]
     icc: bool = True
     exif: bool = True
     grey: bool = True
@@ -42,7 +46,7 @@ class _Format(NamedTuple):
 _TIFF = _Format("TIFF", {"compression": "tiff_lzw"})
 _PPM = _Format("PPM", {}, icc=False, exif=False)
 _JPEG = _Format("JPEG", {"quality": 95, "subsampling": 0})
-_HEIC = _Format("HEIF", {"quality": 95, "chroma": 444})
+_HEIC = _Format("HEIF", {"quality": 95, "chroma": 444, "enc_params": {"preset": "fast"}})
 _WRITABLE = {
     ".png": _Format("PNG", {}),
     ".tif": _TIFF,
@@ -54,12 +58,12 @@ _WRITABLE = {
     ".tga": _Format("TGA", {}, icc=False, exif=False),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".webp": _Format("WEBP", {"lossless": True}, grey=False),
-    ".avif": _Format("AVIF", {"quality": 95}),
+    ".webp": _Format("WEBP", {"lossless": True, "quality": 20, "method": 1}, grey=False),
+    ".avif": _Format("AVIF", {"quality": 95, "speed": 8}),
     ".jp2": _Format("JPEG2000", {}, icc=False, exif=False),
     ".heic": _HEIC,
     ".heif": _HEIC,
-    ".jxl": _Format("JXL", {"lossless": True}, icc=False),
+    ".jxl": _Format("JXL", {"lossless": True, "effort": 3}, icc=False),
 }
 
 
@@ -145,8 +149,10 @@ def _encoded(picture: Picture, kind: _Format, warn: Callable[[str], None]) -> by
     if not icc_profiles.fits(icc, grey=picture.pixels.ndim == 2 and kind.grey):
         warn("its colour profile is for other pixels and left out")
         icc = b""
+    orientation = 1
     try:
-        exif = exif_blocks.upright(exif)[1] if exif else b""
+        if exif:
+            orientation, _ = exif_blocks.upright(exif)
     except (ValueError, struct.error):
         warn("its EXIF is damaged and left out")
         exif = b""
@@ -156,11 +162,12 @@ def _encoded(picture: Picture, kind: _Format, warn: Callable[[str], None]) -> by
     if kind.name == "JPEG" and len(exif) > _JPEG_EXIF_BYTES:
         warn(f"its EXIF is left out: of {len(exif)} bytes JPEG has place for {_JPEG_EXIF_BYTES}")
         exif = b""
-    options: dict[str, bool | int | str | bytes] = dict(kind.options)
+    options = copy.deepcopy(kind.options)
     if icc and kind.icc:
         options["icc_profile"] = icc
     if kind.name == "AVIF":
-        exif = exif_blocks.without_orientation(exif) if exif else b""  # with it, Pillow would write the block anew
+        if exif and orientation == 1:  # with it, Pillow would write the block anew
+            exif = exif_blocks.without_orientation(exif)
         options["subsampling"] = "4:0:0" if picture.pixels.ndim == 2 else "4:4:4"
     if exif and kind.exif and kind.name != "TIFF":
         options["exif"] = exif_blocks.PREFIX + exif if kind.name == "JPEG" else exif
