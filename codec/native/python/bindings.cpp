@@ -8,11 +8,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <initializer_list>
 #include <limits>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "crc32c.h"
@@ -29,6 +31,7 @@ using Array = nb::ndarray<const T, nb::numpy, nb::ndim<1>, nb::c_contig, nb::dev
 using Symbols = nb::ndarray<int32_t, nb::numpy, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <typename T>
 using Grid = nb::ndarray<const T, nb::numpy, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using Pixels = nb::ndarray<const uint8_t, nb::numpy, nb::c_contig, nb::device::cpu>;
 using Values = nb::ndarray<int32_t, nb::numpy, nb::ndim<3>, nb::c_contig, nb::device::cpu>;  // written to
 template <typename T>
 using Buffer = std::unique_ptr<T, decltype(&std::free)>;
@@ -140,9 +143,14 @@ private:
 
 class NativeDecoder {
 public:
-    NativeDecoder(nb::bytes model, std::optional<std::string> kernels) {
+    NativeDecoder(nb::bytes model, std::optional<std::string> kernels, nb::object runner)
+        : runner_(std::move(runner)) {
         plic_options options = {};
         options.kernels = kernels ? kernels->c_str() : nullptr;
+        if (!runner_.is_none()) {
+            options.runner = run_foreign;
+            options.user = this;
+        }
         plic_error error;
         plic_model* opened = nullptr;
         check(plic_model_open(bytes_of(model), model.size(), &options, &opened, &error), error);
@@ -165,9 +173,44 @@ public:
             nb::gil_scoped_release release;
             status = plic_decode(model_.get(), bytes_of(data), data.size(), &limits, pixels.data(), row, &error);
         }
+        check_runner();
         check(status, error);
         if (info.components == 1) return pixels.array({info.height, info.width});
         return pixels.array({info.height, info.width, info.components});
+    }
+
+    nb::bytes encode(Pixels pixels, uint32_t quality_hundredths, uint64_t max_pixels, uint64_t max_memory,
+                     uint32_t threads) const {
+        if (pixels.ndim() != 2 && (pixels.ndim() != 3 || pixels.shape(2) != 3))
+            throw nb::value_error("a picture is uint8 [H, W, 3] or [H, W]");
+        if (pixels.shape(0) > UINT32_MAX || pixels.shape(1) > UINT32_MAX) throw nb::value_error("too large a picture");
+        plic_info info = {};
+        info.height = static_cast<uint32_t>(pixels.shape(0));
+        info.width = static_cast<uint32_t>(pixels.shape(1));
+        info.components = pixels.ndim() == 2 ? 1 : 3;
+        info.quality_hundredths = quality_hundredths;
+        struct Source {
+            const uint8_t* data;
+            size_t row;
+        } source = {pixels.data(), size_t{info.width} * info.components};
+        const auto give = [](void* user, uint32_t first, uint32_t rows, uint8_t* to) {
+            const auto* from = static_cast<const Source*>(user);
+            std::memcpy(to, from->data + first * from->row, rows * from->row);
+            return 0;
+        };
+        const plic_limits limits = {max_pixels, max_memory, threads};
+        uint8_t* file = nullptr;
+        size_t size = 0;
+        plic_error error;
+        plic_status status;
+        {
+            nb::gil_scoped_release release;
+            status = plic_encode(model_.get(), &info, &limits, give, &source, &file, &size, &error);
+        }
+        std::unique_ptr<uint8_t, decltype(&plic_release)> owner(file, plic_release);
+        check_runner();
+        check(status, error);
+        return nb::bytes(file, size);
     }
 
     nb::object decode_rows(nb::bytes data, uint32_t first, uint32_t count, uint64_t max_pixels,
@@ -194,6 +237,7 @@ public:
             status = plic_decode_rows(model_.get(), bytes_of(data), data.size(), &limits, first, count, sink, &target,
                                       &error);
         }
+        check_runner();
         check(status, error);
         if (info.components == 1) return pixels.array({count, info.width});
         return pixels.array({count, info.width, info.components});
@@ -255,6 +299,7 @@ public:
             nb::gil_scoped_release release;
             status = plic_hash(model_.get(), bytes_of(data), data.size(), &limits, &hashes, &error);
         }
+        check_runner();
         check(status, error);
         return nb::make_tuple(nb::bytes(hashes.symbols, sizeof hashes.symbols),
                               nb::bytes(hashes.pixels, sizeof hashes.pixels), hashes.memory);
@@ -398,6 +443,38 @@ public:
     }
 
 private:
+    // Has the Python function run a network: (name, inputs) -> outputs, in their order. What it raises is raised when
+    // the core returns.
+    static int run_foreign(void* user, const char* name, uint32_t height, uint32_t width, const int8_t* const* inputs,
+                           int8_t* const* outputs) {
+        nb::gil_scoped_acquire acquire;
+        if (failure) return 0;
+        const auto* self = static_cast<const NativeDecoder*>(user);
+        try {
+            uint32_t count = 0;
+            const std::vector<plic_tensor> all = self->tensors(name, height, width, &count);
+            nb::list in;
+            for (uint32_t i = 0; i < count; ++i)
+                in.append(nb::cast(nb::ndarray<nb::numpy, const int8_t>(
+                    inputs[i], {size_t{height}, size_t{width}, size_t{all[i].channels}}, nb::handle())));
+            const nb::object made = self->runner_(name, in);
+            for (size_t o = 0; count + o < all.size(); ++o) {
+                const auto array = nb::cast<Grid<int8_t>>(made[o]);
+                const plic_tensor& t = all[count + o];
+                if (array.shape(0) != t.height || array.shape(1) != t.width || array.shape(2) != t.channels)
+                    throw nb::value_error("the runner's output is of a wrong shape");
+                std::memcpy(outputs[o], array.data(), array.size());
+            }
+        } catch (...) {
+            failure = std::current_exception();
+        }
+        return 0;  // not to have the core do what the runner should
+    }
+
+    static void check_runner() {
+        if (failure) std::rethrow_exception(std::exchange(failure, nullptr));
+    }
+
     // The grid of latents of a picture, whatever its exact size.
     struct Latents {
         Latents(uint32_t quality, size_t h, size_t w) : height(h), width(w) {
@@ -445,7 +522,8 @@ private:
     }
 
     // Inputs, then outputs, of a network.
-    std::vector<plic_tensor> tensors(const char* network, size_t height, size_t width) const {
+    std::vector<plic_tensor> tensors(const char* network, size_t height, size_t width,
+                                     uint32_t* input_count = nullptr) const {
         std::vector<plic_tensor> all(16);
         uint32_t count = 16, inputs = 0;
         plic_error error;
@@ -453,6 +531,7 @@ private:
                            all.data(), &count, &inputs, &error),
               error);
         all.resize(count);
+        if (input_count != nullptr) *input_count = inputs;
         return all;
     }
 
@@ -463,6 +542,8 @@ private:
         return info;
     }
 
+    static thread_local inline std::exception_ptr failure;  // of the runner, in this thread's call
+    nb::object runner_;
     std::unique_ptr<plic_model, decltype(&plic_model_close)> model_{nullptr, plic_model_close};
     plic_model_info facts_;
 };
@@ -522,8 +603,12 @@ NB_MODULE(_native, m) {
                               "apart. threads: that a call takes at most, 0 for as many as there are cores.\n"
                               "Methods that take a file raise FormatError when it is damaged, of another model, or\n"
                               "exceeds a limit.")
-        .def(nb::init<nb::bytes, std::optional<std::string>>(), "model"_a, "kernels"_a = nb::none(),
-             "model: a model file. kernels: one of `kernels()`, by default the fastest; the results are equal.\n\n"
+        .def(nb::init<nb::bytes, std::optional<std::string>, nb::object>(), "model"_a, "kernels"_a = nb::none(),
+             "runner"_a = nb::none(),
+             "model: a model file. kernels: one of `kernels()`, by default the fastest; the results are equal.\n"
+             "runner: runs networks in place of the core: called with a network's name and its inputs, int8 [H, W, C],\n"
+             "which live until it returns, it gives the outputs in their order. It is called by the caller's thread,\n"
+             "for tiles of 1024x1024 pixels and what lies around them; what it raises is raised.\n\n"
              "Raises ModelError if the file is not a sound model, ValueError on kernels this machine lacks.")
         .def_prop_ro("model_id", &NativeDecoder::model_id, "SHA-256 of the model file.")
         .def_prop_ro("profile", &NativeDecoder::profile)
@@ -532,6 +617,12 @@ NB_MODULE(_native, m) {
              "Pixels, uint8 [H, W, 3] RGB or [H, W] grey.",
              nb::sig("def decode(self, data: bytes, max_pixels: int = ..., max_memory: int = ..., threads: int = 0) -> "
                      "numpy.typing.NDArray[numpy.uint8]"))
+        .def("encode", &NativeDecoder::encode, "pixels"_a.noconvert(), "quality_hundredths"_a, "max_pixels"_a = pixels,
+             "max_memory"_a = memory, "threads"_a = 0,
+             "The file of uint8 [H, W, 3] RGB or [H, W] grey: the reference encoder's bytes at effort 0.\n\n"
+             "Raises ValueError on another array or quality, FormatError when it exceeds a limit.",
+             nb::sig("def encode(self, pixels: numpy.typing.NDArray[numpy.uint8], quality_hundredths: int, "
+                     "max_pixels: int = ..., max_memory: int = ..., threads: int = 0) -> bytes"))
         .def("decode_rows", &NativeDecoder::decode_rows, "data"_a, "first"_a, "count"_a, "max_pixels"_a = pixels,
              "max_memory"_a = memory, "threads"_a = 0, "Pixels of rows first .. first + count - 1 only.",
              nb::sig("def decode_rows(self, data: bytes, first: int, count: int, max_pixels: int = ..., "

@@ -14,7 +14,7 @@ bool run(const plic_model& model, NetworkIndex index, Workspace& workspace, int3
 bool run_parts(const plic_model& model, NetworkIndex index, Workspace& workspace, int32_t height, int32_t width,
                const View* inputs, const Region& region, const View* outputs);
 
-// The side, in latents, of what networks compute at a time: less where a caller's runner may have tiles of a fixed size.
-inline int32_t part_of(const plic_model& model) { return model.runner != nullptr ? 16 : 128; }
+// The side, in latents, of what networks compute at a time: less where a caller's runner has tiles of a fixed size.
+inline int32_t part_of(const plic_model& model) { return model.runner_tile > 0 ? 16 : 128; }
 
 }  // namespace pocketlic
