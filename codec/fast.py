@@ -34,9 +34,7 @@ class FastCodec(Codec):
             np.ascontiguousarray(symbols.z), np.ascontiguousarray(symbols.y), np.ascontiguousarray(symbols.details),
             header.width, header.height, header.grey, header.quality_hundredths,
         )  # fmt: skip
-        if not icc and not exif:
-            return data
-        return plic.write(plic.PlicFile(header, plic.read(data, plic.MAX_SIDE**2).bands, icc, exif))
+        return plic.with_metadata(data, icc, exif)
 
     def analyse(self, rgb: NDArray[np.uint8], quality: int) -> Symbols:
         analysis = self.model.networks["analysis"]

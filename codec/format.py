@@ -109,6 +109,14 @@ def write(file: PlicFile) -> bytes:
     return data + _check(data)
 
 
+def with_metadata(data: bytes, icc: bytes, exif: bytes) -> bytes:
+    """A `.plic` file without ICC profile and EXIF, of any size, and those added to it."""
+    if not icc and not exif:
+        return data
+    file = read(data, MAX_SIDE**2)
+    return write(PlicFile(file.header, file.bands, icc, exif))
+
+
 def read_header(data: bytes) -> Header:
     """Return the header of a whole `.plic` file, which is checked for damage. Raises FormatError."""
     return _read_header(_Cursor(data))[0]

@@ -28,10 +28,8 @@ from ..codec.files import parse_json
 from ..quantization.model import IntegerModel
 from ..quantization.network import IntegerNetwork, ModelError
 from .errors import ExportError
-from .litert import Kernels
-from .targets import DEFAULT_TILE, TARGETS, Target, TargetName, require
-from .tflite import DEFAULT_PIXELS, PIXELS_PER_CELL
-from .tiles import TiledExecutor, check_tile
+from .targets import DEFAULT_TILE, TARGETS, Kernels, Target, TargetName, require
+from .tiles import DEFAULT_PIXELS, PIXELS_PER_CELL, TiledExecutor, check_tile
 
 FORMAT = "pocketlic-bundle"
 VERSION = 1

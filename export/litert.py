@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped]
@@ -13,9 +13,8 @@ from ..codec.stderr import held_back
 from ..quantization.model import IntegerModel
 from ..quantization.network import Int8, IntegerNetwork
 from .errors import ExportError
+from .targets import Kernels
 from .tflite import model_to_tflite
-
-Kernels = Literal["xnnpack", "builtin", "reference"]
 
 _RESOLVERS: dict[Kernels, OpResolverType] = {
     "xnnpack": OpResolverType.AUTO,

@@ -36,7 +36,7 @@ from ..quantization.model import IntegerModel
 from ..quantization.network import IntegerNetwork, Layer, Rule, Spec
 from .errors import ExportError
 from .executorch import Backend
-from .tflite import PIXELS_PER_CELL
+from .tiles import PIXELS_PER_CELL
 
 FLOAT_EXACT = 1 << 24
 _quantized = torch.ops.quantized_decomposed

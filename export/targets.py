@@ -18,8 +18,10 @@ from ..codec.codec import Executor
 from ..models.errors import install_command
 from ..quantization.model import IntegerModel
 from .errors import ExportError
-from .litert import Kernels, LiteRTExecutor
-from .tflite import DEFAULT_PIXELS, model_to_tflite
+from .tiles import DEFAULT_PIXELS
+
+Kernels = Literal["xnnpack", "builtin", "reference"]
+"""LiteRT's."""
 
 TargetName = Literal[
     "tflite-int8",
@@ -91,10 +93,14 @@ def _package(module: str, extra: str) -> Need:
 
 
 def _tflite(model: IntegerModel, tile: int | None) -> Files:
+    from .tflite import model_to_tflite
+
     return {f"{name}.tflite": data for name, data in model_to_tflite(model, tile or DEFAULT_PIXELS).items()}
 
 
 def _open_tflite(_: IntegerModel, files: Mapping[str, bytes], kernels: Kernels, threads: int) -> Executor:
+    from .litert import LiteRTExecutor
+
     return LiteRTExecutor(files, kernels, threads)
 
 
@@ -196,13 +202,24 @@ def _sdk(name: str, module: str, remedy: str) -> tuple[Need, ...]:
     return (Need(f"{name} ({module})", remedy, lambda: find_spec(module) is not None),)
 
 
+_LITERT = (_package("ai_edge_litert", "litert"), _package("flatbuffers", "litert"))
+
 TARGETS: dict[TargetName, Target] = {
-    "tflite-int8": Target("LiteRT, full-integer networks", _tflite, _open_tflite, runtime="LiteRT with XNNPACK"),
+    "tflite-int8": Target(
+        "LiteRT, full-integer networks",
+        _tflite,
+        _open_tflite,
+        runtime="LiteRT with XNNPACK",
+        to_build=_LITERT,
+        to_run=_LITERT,
+    ),
     "android-assets": Target(
         "tflite-int8 with sample pictures: the demo app's assets",
         _android_assets,
         _open_tflite,
         runtime="LiteRT with XNNPACK",
+        to_build=_LITERT,
+        to_run=_LITERT,
     ),
     "executorch-xnnpack": Target(
         "ExecuTorch, one XNNPACK call per network",
@@ -242,7 +259,7 @@ TARGETS: dict[TargetName, Target] = {
         _open_htp,
         runtime="the same integers on Hexagon's host library",
         fixed=True,
-        to_build=(_package("onnxruntime_qnn", "qnn"),),
+        to_build=(*_LITERT, _package("onnxruntime_qnn", "qnn")),
         to_run=(_package("onnxruntime_qnn", "qnn"), _package("onnx", "qnn")),
         tools=("ai-edge-litert", "onnxruntime-qnn"),
     ),

@@ -30,11 +30,8 @@ from numpy.typing import NDArray
 from ..quantization.model import IntegerModel
 from ..quantization.network import IntegerNetwork, Layer, Rule, Spec
 from .errors import ExportError
+from .tiles import DEFAULT_PIXELS, PIXELS_PER_CELL
 
-PIXELS_PER_CELL = {"analysis": 1, "hyper_analysis": 16, "hyper_synthesis": 64, "context": 16, "synthesis": 16}
-"""Network -> side in picture pixels of one cell of its inputs."""
-
-DEFAULT_PIXELS = 256
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "ADD": 2, "CONCATENATION": 2}
 """Lowest operator versions with int8; 1 for operators not listed."""
 

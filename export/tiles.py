@@ -22,7 +22,12 @@ from ..codec.codec import STRIDE, Executor
 from ..quantization.model import IntegerModel
 from ..quantization.network import Int8, IntegerNetwork
 from .errors import ExportError
-from .tflite import PIXELS_PER_CELL
+
+PIXELS_PER_CELL = {"analysis": 1, "hyper_analysis": 16, "hyper_synthesis": 64, "context": 16, "synthesis": 16}
+"""Network -> side in picture pixels of one cell of its inputs."""
+
+DEFAULT_PIXELS = 256
+"""Side of the pictures that networks are exported for where shapes are not fixed."""
 
 
 def alignment(network: IntegerNetwork) -> int:

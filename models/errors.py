@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 
 class PlicError(ValueError):
@@ -28,6 +21,15 @@ def check_choice(what: str, choice: object, choices: Sequence[str]) -> None:
 
 def install_command(extra: str) -> str:
     """The shell command that adds the packages of an extra: from the folder that this installation was made from."""
+    # Only here: every start of the command line would wait for them.
+    import json
+    import shlex
+    import sys
+    from importlib.metadata import PackageNotFoundError, distribution
+    from pathlib import Path
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname
+
     source, editable = "pocketlic", ""
     try:
         origin = json.loads(distribution("pocketlic").read_text("direct_url.json") or "{}")

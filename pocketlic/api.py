@@ -9,42 +9,64 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
+from .codec import format as plic
 from .codec._native import NativeDecoder
-from .codec.codec import Codec
 from .codec.errors import FormatError, PlicError, PlicWarning
-from .codec.fast import FastCodec
-from .codec.format import DEFAULT_MAX_PIXELS, MODEL_ID_BYTES, read_header
 from .codec.rate_control import Encode, encode_to_bpp, encode_to_bytes, for_size
-from .export.litert import LiteRTExecutor
 from .models import Tune
-from .models.errors import check_choice
-from .quantization.network import ModelError, Rule
-from .quantization.shipped import DEFAULT_QUALITY, MODELS, Weights, for_quality, shipped, shipped_model
+from .models.errors import check_choice, install_command
+from .quantization.errors import ModelError, Rule
+from .quantization.shipped import DEFAULT_QUALITY, Weights, by_short_id, for_quality, shipped, shipped_model
 
 if TYPE_CHECKING:
+    from PIL import Image
     from typing_extensions import Buffer
+
+    from .codec.codec import Codec, Executor
 
 __all__ = ["FormatError", "ModelError", "PlicError", "PlicWarning", "Runtime", "decode", "encode", "shipped_model"]
 
-Runtime = Literal["litert", "native", "reference"]
-"""What runs the networks: LiteRT with XNNPACK, the native core, or the slow NumPy reference. Results are equal."""
+Runtime = Literal["native", "litert", "reference"]
+"""What runs the networks: the native core, LiteRT in its place, or the slow NumPy reference. Results are equal."""
 
 
 @cache
-def _native(weights: Weights) -> NativeDecoder:
-    return NativeDecoder(weights.load().to_bytes())
+def _engine(weights: Weights, runtime: Runtime) -> NativeDecoder:
+    if runtime == "native":
+        return NativeDecoder(weights.read())
+    model, executor = weights.load(), _litert(weights)
+
+    def run(name: str, inputs: list[NDArray[np.int8]]) -> list[NDArray[np.int8]]:
+        network = model.networks[name]
+        made = executor(network, inputs)
+        return [made[output] for output in network.outputs]
+
+    return NativeDecoder(weights.read(), runner=run)
+
+
+@cache
+def _litert(weights: Weights) -> Executor:
+    try:
+        from .export.litert import LiteRTExecutor
+    except ImportError as error:
+        raise PlicError(f"the runtime litert needs the package {error.name}: {install_command('litert')}") from None
+    return LiteRTExecutor.from_model(weights.load())
 
 
 @cache
 def _codec(weights: Weights, runtime: Runtime) -> Codec:
+    """What encodes with effort; and the reference."""
+    from .codec.codec import Codec
+    from .codec.fast import FastCodec
+
     model = weights.load()
     if runtime == "reference":
         return Codec(model)
     if runtime == "native":
-        return FastCodec(model, lambda network, inputs: _native(weights).run(network.name, inputs))
-    return FastCodec(model, LiteRTExecutor.from_model(model))
+        engine = _engine(weights, runtime)
+        return FastCodec(model, lambda network, inputs: engine.run(network.name, inputs))
+    return FastCodec(model, _litert(weights))
 
 
 def _bytes(what: str, data: Buffer) -> bytes:
@@ -56,7 +78,7 @@ def _bytes(what: str, data: Buffer) -> bytes:
 
 def _pixels(image: ArrayLike | Image.Image) -> NDArray[np.uint8]:
     """uint8 [H, W, 3] or [H, W]."""
-    if isinstance(image, Image.Image):
+    if hasattr(image, "getbands"):  # a PIL picture, without importing PIL for it
         if image.mode in ("1", "P") and "transparency" not in image.info:
             image = image.convert("L" if image.mode == "1" else "RGB")
         if image.mode not in ("L", "RGB"):
@@ -82,7 +104,9 @@ def encode(
     effort: int = 0,
     rule: Rule = "cpu",
     tune: Tune | None = None,
-    runtime: Runtime = "litert",
+    runtime: Runtime = "native",
+    max_memory: int | None = None,
+    threads: int = 0,
     icc: Buffer = b"",
     exif: Buffer = b"",
     progress: Callable[[float], None] | None = None,
@@ -100,11 +124,15 @@ def encode(
     - rule: the arithmetic rule of the model, `cpu` or `strict`. profile: an older name of it.
     - tune: what the weights were trained for; by default `visual`, or `psnr` with rule strict. Files name their model.
     - runtime: what runs the networks; the file is the same.
+    - max_memory: bytes that encoding may take besides the picture and the file; by default no limit. Effort and the
+      runtime `reference` only compare it with an estimate before they begin.
+    - threads: the most threads that are used, 0 for one a core; the file is the same.
     - icc, exif: an ICC profile and EXIF, stored unchanged.
     - progress: called with the fraction of gradient descent that is done, 0 to 1.
 
-    Raises PlicError on any other picture, quality or choice, and when no quality gives the size; ModelError, which is a
-    PlicError, when the rule has no such weights; ImportError when torch is needed and missing.
+    Raises PlicError on any other picture, quality or choice, when no quality gives the size, and when `max_memory` is too
+    little; ModelError, which is a PlicError, when the rule has no such weights; ImportError when torch is
+    needed and missing.
     """
     pixels = _pixels(image)
     check_choice("runtime", runtime, get_args(Runtime))
@@ -115,9 +143,20 @@ def encode(
     if sum(choice is not None for choice in (quality, bpp, max_bytes)) > 1:
         raise PlicError("choose one of quality, bits per pixel and greatest size")
 
+    if not isinstance(effort, int) or effort not in range(10):
+        raise PlicError(f"effort {effort} is not one of 0 to 9")
+    limit = _limit(max_memory, threads, 0 if runtime != "reference" and effort == 0 else _SLOW_BYTES * pixels.size)
+
     def encoder(weights: Weights) -> Encode:
         def attempt(quality: float, effort: int) -> bytes:
-            return _codec(weights, runtime).encode(pixels, quality, colours, block, effort, progress)
+            if runtime == "reference" or effort:
+                return _codec(weights, runtime).encode(pixels, quality, colours, block, effort, progress)
+            if not 0 <= quality <= 100:
+                raise PlicError(f"quality {quality:g} is outside 0 to 100")
+            hundredths, array = round(quality * 100), np.ascontiguousarray(pixels)
+            plic.Header(array.shape[1], array.shape[0], array.ndim == 2, hundredths, bytes.fromhex(weights.short_id))
+            file = _engine(weights, runtime).encode(array, hundredths, _NO_LIMIT, limit, threads)
+            return plic.with_metadata(file, colours, block)
 
         return attempt
 
@@ -132,20 +171,48 @@ def encode(
     return for_quality(encoders, quality)(quality, effort)
 
 
-def decode(data: Buffer, *, runtime: Runtime = "litert", max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
+def decode(
+    data: Buffer,
+    *,
+    runtime: Runtime = "native",
+    max_pixels: int = plic.DEFAULT_MAX_PIXELS,
+    max_memory: int | None = None,
+    threads: int = 0,
+) -> NDArray[np.uint8]:
     """Decode `.plic` bytes to uint8 [H, W, 3] RGB or [H, W] grey, the same on every machine and runtime.
 
-    data: any bytes-like object.
+    data: any bytes-like object. max_memory: bytes that decoding may take besides the file and the picture, 512 MiB if
+    None. threads: at most so many, 0 for as many as there are cores.
 
-    Raises FormatError when the bytes are damaged, not a `.plic` file, of a model this package does not have,
-    or claim more than `max_pixels` pixels; PlicError when `data` or `runtime` is of another kind.
+    Raises FormatError when the bytes are damaged, not a `.plic` file, of a model this package does not have, claim more
+    than `max_pixels` pixels, or need more than `max_memory`; PlicError when `data` or `runtime` is of another kind.
     """
     check_choice("runtime", runtime, get_args(Runtime))
     content = _bytes("a file", data)
-    wanted = read_header(content).model_id
-    for weights in MODELS:
-        if bytes.fromhex(weights.load().model_id)[:MODEL_ID_BYTES] == wanted:
-            if runtime == "native":
-                return _native(weights).decode(content, max_pixels)
-            return _codec(weights, runtime).decode(content, max_pixels)
-    raise FormatError(f"the file needs model {wanted.hex()}, which this version of Pocketlic does not have")
+    header = plic.read_header(content)
+    weights = by_short_id(header.model_id.hex())
+    if weights is None:
+        raise FormatError(
+            f"the file needs model {header.model_id.hex()}, which this version of Pocketlic does not have"
+        )
+    if runtime != "reference":
+        limit = _limit(_DECODE_MEMORY if max_memory is None else max_memory, threads, 0)
+        return _engine(weights, runtime).decode(content, max_pixels, limit, threads)
+    if header.width * header.height <= max_pixels:
+        _limit(max_memory, threads, _SLOW_BYTES * 3 * header.width * header.height)
+    return _codec(weights, runtime).decode(content, max_pixels)
+
+
+_NO_LIMIT = 2**64 - 1
+_DECODE_MEMORY = 1 << 29
+_SLOW_BYTES = 200  # that the reference, or effort, takes for a sample of the picture
+
+
+def _limit(max_memory: int | None, threads: int, needed: int) -> int:
+    """The core's limit on memory. PlicError on choices that are none, or when more is needed."""
+    for what, number in (("memory", max_memory or 0), ("threads", threads)):
+        if not isinstance(number, int | np.integer) or not 0 <= number < 2**63:
+            raise PlicError(f"{what}: {number!r} is no number from 0 on")
+    if max_memory is not None and needed > max_memory:
+        raise PlicError(f"this needs about {needed} bytes of memory, more than the limit of {max_memory}")
+    return _NO_LIMIT if max_memory is None else int(max_memory)

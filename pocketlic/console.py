@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 
 from .models.errors import PlicError, PlicWarning, install_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 WIDE = 160
 """Columns of a table in a file."""
@@ -77,6 +79,8 @@ def one_line_errors(extra: str = "train", program: str = "pocketlic") -> Iterato
 
 def table_console() -> Console:
     """Standard output for tables, wide where it is a file."""
+    from rich.console import Console
+
     console = Console()
     if not console.is_terminal:
         console.width = WIDE

@@ -27,10 +27,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.errors import PlicError
+from .errors import ModelError, Rule
 
 Kind = Literal["pointwise", "depthwise", "add", "upsample", "space_to_depth", "depth_to_space"]
-Rule = Literal["cpu", "strict"]
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -53,10 +52,6 @@ every accumulator beside a tie).
 MAX_CHANNELS, MAX_KERNEL, MAX_FACTOR, MAX_GRID = 1 << 16, 31, 16, 256
 MAX_TENSORS, MAX_ENDS, MAX_KEPT = 256, 8, 32
 """Limits every decoder must support: codec/SPEC.md, section 3."""
-
-
-class ModelError(PlicError):
-    """A model file or integer network that breaks its own rules; the message is one line."""
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, get_args
 
 from ..models import Tune
+from ..models import __file__ as models_file
 from ..models.errors import check_choice
-from .model import IntegerModel, load_model
-from .network import ModelError, Rule
+from .errors import ModelError, Rule
+
+if TYPE_CHECKING:
+    from .model import IntegerModel
 
 T = TypeVar("T")
 
@@ -19,9 +21,13 @@ DEFAULT_QUALITY = 60.0
 
 
 class Weights(NamedTuple):
-    """A model of the package: every model codes every quality, this one does best from `quality` on."""
+    """A model of the package: every model codes every quality, this one does best from `quality` on.
+
+    short_id: the first 8 bytes of the file's SHA-256, by which `.plic` files name their model.
+    """
 
     name: str
+    short_id: str
     rule: Rule
     tune: Tune
     quality: float
@@ -29,29 +35,46 @@ class Weights(NamedTuple):
     @property
     def path(self) -> Path:
         """Its file."""
-        return Path(str(resources.files("pocketlic.models") / "weights" / f"pocketlic-{self.name}.safetensors"))
+        return Path(models_file).with_name("weights") / f"pocketlic-{self.name}.safetensors"
+
+    def read(self) -> bytes:
+        """The file's bytes. ModelError when it cannot be read."""
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"cannot read {self.path}: {error.strerror}") from None
 
     def load(self) -> IntegerModel:
         """The model, read once. ModelError when the file is missing or damaged."""
         return _load(self.path)
 
 
-_load = cache(load_model)
+@cache
+def _load(path: Path) -> IntegerModel:
+    from .model import load_model  # not needed to encode and decode in the native core
+
+    return load_model(path)
+
 
 MODELS = (
-    Weights("cpu-low", "cpu", "visual", 0.0),
-    Weights("cpu", "cpu", "visual", 35.0),
-    Weights("cpu-high", "cpu", "visual", 65.0),
-    Weights("cpu-psnr-low", "cpu", "psnr", 0.0),
-    Weights("cpu-psnr", "cpu", "psnr", 35.0),
-    Weights("cpu-psnr-high", "cpu", "psnr", 65.0),
-    Weights("strict", "strict", "psnr", 0.0),
+    Weights("cpu-low", "be3dcb4f5f3fd0cc", "cpu", "visual", 0.0),
+    Weights("cpu", "0bcad02887e67b36", "cpu", "visual", 35.0),
+    Weights("cpu-high", "acfc1a97dbbb68f3", "cpu", "visual", 65.0),
+    Weights("cpu-psnr-low", "9ef6d0e7aa0c7791", "cpu", "psnr", 0.0),
+    Weights("cpu-psnr", "6da2dfc6ebd13d68", "cpu", "psnr", 35.0),
+    Weights("cpu-psnr-high", "ca970396156189aa", "cpu", "psnr", 65.0),
+    Weights("strict", "250f5083ce9097e4", "strict", "psnr", 0.0),
 )
 """By rule and tune, from low qualities to high. A rule's first tune is its default: what the eye prefers.
 
 One small network for all rates from 1 to 30 spreads itself thin: trained on with a part of the qualities alone it needs
 fewer bits there.
 """
+
+
+def by_short_id(short_id: str) -> Weights | None:
+    """The model that files name by these 16 hexadecimal digits, if the package has it."""
+    return next((weights for weights in MODELS if weights.short_id == short_id), None)
 
 
 def default_tune(rule: Rule) -> Tune:

@@ -1,4 +1,4 @@
-"""The command line: `pocketlic SUBCOMMAND`, one module a command.
+"""The command line: `pocketlic SUBCOMMAND`, one module a command, imported when it is asked for.
 
 Errors a user can cause end in one line on standard error and exit code 2.
 """
@@ -6,32 +6,63 @@ Errors a user can cause end in one line on standard error and exit code 2.
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from ..export.cli import export
-from ..profiling.cli import profile_app
-from .complexity import complexity
-from .decode import decode
-from .encode import encode
-from .evaluate import evaluate
-from .info import info
-from .train import qat, train
-from .verify import verify
+COMMANDS = {
+    "encode": ".encode",
+    "decode": ".decode",
+    "info": ".info",
+    "complexity": ".complexity",
+    "train": ".train",
+    "qat": ".train",
+    "evaluate": ".evaluate",
+    "verify": ".verify",
+    "export": "..export.cli",
+    "profile": "..profiling.cli",
+}
+
+
+class Commands(TyperGroup):
+    """The commands, each made of its module's function, or app, of that name."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            module = import_module(COMMANDS[cmd_name], __package__)
+            app = getattr(module, f"{cmd_name}_app", None)
+            if app is None:
+                app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+                app.command(cmd_name)(getattr(module, cmd_name))
+            command = get_command(app)
+            command.name = cmd_name
+            self.add_command(command, cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS:
+            for name in COMMANDS:  # to be suggested
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+    cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
-for command in (encode, decode, info, complexity, train, qat, evaluate, verify, export):
-    app.command()(command)
-app.add_typer(profile_app, name="profile")
 
 
 def print_version(wanted: bool) -> None:
     """Print the version and stop, as typer's callback."""
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"pocketlic {version('pocketlic')}")
         raise typer.Exit
 

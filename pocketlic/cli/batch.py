@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import signal
 import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
 import typer
-from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..codec.errors import PlicError
 from ..codec.files import STANDARD
@@ -93,10 +88,16 @@ def check(task: Task, sources: Iterable[Path], encoded: bool) -> None:
         raise PlicError(f"cannot write {task.target}: {error.strerror}") from None
     if any(_is_same(task.target, source) for source in sources):
         raise PlicError(f"cannot write {task.target}: it is one of the inputs, which would be lost")
-    if encoded and suffix != PLIC and suffix in PICTURES | RAW | Image.registered_extensions().keys():
+    if encoded and suffix != PLIC and suffix in PICTURES | RAW | _pillow_suffixes():
         raise PlicError(f"cannot write {task.target}: that is a picture's name; name it {PLIC}, or say --out-dir")
     if not encoded and suffix == PLIC:
         raise PlicError(f"cannot write {task.target}: that is an encoded file's name; name it .png, or say --out-dir")
+
+
+def _pillow_suffixes() -> set[str]:
+    from PIL import Image
+
+    return set(Image.registered_extensions())
 
 
 def _is_same(target: Path, source: Path) -> bool:
@@ -125,6 +126,9 @@ def run(tasks: Sequence[Task], work: Work, jobs: int, encoded: bool) -> None:
             sound[task.target] = task
         except (PlicError, OSError) as error:
             failures.append(message(error))
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -168,6 +172,9 @@ def _results(tasks: Sequence[Task], work: Work, jobs: int) -> Iterator[tuple[Tas
     if min(jobs, len(tasks)) < 2:
         yield from ((task, _attempt(work, task)) for task in tasks)
         return
+    import multiprocessing
+    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+
     # Not forked: threads of the runtimes do not survive that.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(tasks)), context, _begin_worker) as pool:

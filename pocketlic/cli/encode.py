@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import api
 from ..codec.files import STANDARD, write_atomic
@@ -19,9 +16,9 @@ from ..codec.format import DEFAULT_MAX_PIXELS
 from ..codec.image import read_picture
 from ..console import one_line_errors
 from ..models import Tune
-from ..quantization.network import Rule
+from ..quantization.errors import Rule
 from . import batch
-from .options import Jobs, MaxPixels, OutDir, RuleOption, RuntimeOption, TuneOption
+from .options import Jobs, MaxMemory, MaxPixels, OutDir, RuleOption, RuntimeOption, Threads, TuneOption
 
 
 @dataclass(frozen=True)
@@ -37,18 +34,22 @@ class Settings:
     runtime: api.Runtime
     strip: bool
     max_pixels: int
+    max_memory: int | None
+    threads: int
 
 
 def encode_file(
     settings: Settings, source: Path, target: Path, progress: Callable[[float], None] | None = None
 ) -> batch.Written:
     """Encode a picture file. PlicError when it cannot be read, encoded or written."""
+    from PIL import Image
+
     Image.MAX_IMAGE_PIXELS = settings.max_pixels  # Pillow's own limit would be another
     picture = read_picture(source, settings.max_pixels)
     data = api.encode(
         picture.pixels, settings.quality, bpp=settings.bpp, max_bytes=settings.max_bytes, effort=settings.effort,
-        rule=settings.rule, tune=settings.tune, runtime=settings.runtime, icc=picture.icc,
-        exif=b"" if settings.strip else picture.exif, progress=progress,
+        rule=settings.rule, tune=settings.tune, runtime=settings.runtime, max_memory=settings.max_memory,
+        threads=settings.threads, icc=picture.icc, exif=b"" if settings.strip else picture.exif, progress=progress,
     )  # fmt: skip
     write_atomic(target, data)
     return batch.Written(len(data), picture.pixels.shape[0] * picture.pixels.shape[1])
@@ -77,19 +78,26 @@ def encode(
     ] = 0,
     rule: RuleOption = "cpu",
     tune: TuneOption = None,
-    runtime: RuntimeOption = "litert",
+    runtime: RuntimeOption = "native",
     strip: Annotated[bool, typer.Option("--strip", help="leave out EXIF, GPS among it; the ICC profile stays")] = False,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
+    max_memory: MaxMemory = None,
+    threads: Threads = 0,
 ) -> None:
     """Encode pictures as .plic; ICC profile and EXIF are kept, EXIF orientation is applied."""
     with one_line_errors():
-        settings = Settings(quality, bpp, max_bytes, effort, rule, tune, runtime, strip, max_pixels)
+        settings = Settings(
+            quality, bpp, max_bytes, effort, rule, tune, runtime, strip, max_pixels, max_memory, threads
+        )
         if out_dir is not None:
             tasks = batch.many(paths, out_dir, batch.PICTURES, batch.PLIC)
             batch.run(tasks, partial(encode_file, settings), jobs, encoded=True)
             return
         task = batch.one(paths)
         batch.check(task, [task.source], encoded=True)
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
         console = Console(stderr=True)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

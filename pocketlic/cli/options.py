@@ -9,7 +9,7 @@ import typer
 
 from ..api import Runtime
 from ..models import Tune
-from ..quantization.network import Rule
+from ..quantization.errors import Rule
 
 TUNE_HELP = "what weights are trained for"
 CHOICE_HELP = f"{TUNE_HELP}; default: visual, with rule strict psnr"
@@ -18,6 +18,10 @@ RuleOption = Annotated[
     Rule, typer.Option("--rule", "--profile", help="cpu: exact on CPU runtimes; strict: on integer NPUs too")
 ]
 TuneOption = Annotated[Tune | None, typer.Option(help=CHOICE_HELP)]
+Threads = Annotated[int, typer.Option(min=0, help="at most so many; 0: as many as there are cores")]
+MaxMemory = Annotated[
+    int | None, typer.Option(min=1, help="bytes that a file may take besides itself and its pixels", show_default=False)
+]
 RuntimeOption = Annotated[Runtime, typer.Option(help="what runs the networks; the result is the same")]
 MaxPixels = Annotated[int, typer.Option(min=1, help="refuse pictures of more pixels")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]

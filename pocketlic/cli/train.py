@@ -105,8 +105,8 @@ def qat(
 ) -> None:
     """Train weights for integers, or resume; writes the integer model OUT/model.safetensors."""
     with one_line_errors():
+        from ..codec._native import NativeDecoder
         from ..codec.calibrate import calibrate, sample
-        from ..export.litert import LiteRTExecutor
         from ..models.train import TrainOptions
         from ..quantization.model import load_model
         from ..quantization.qat import qat as run
@@ -121,5 +121,6 @@ def qat(
         run(options, weights, rule)
         path = out / "model.safetensors"
         model = load_model(path)
-        calibrated = calibrate(model, sample(data), LiteRTExecutor.from_model(model), qualities)
+        native = NativeDecoder(model.to_bytes())
+        calibrated = calibrate(model, sample(data), lambda network, inputs: native.run(network.name, inputs), qualities)
         write_atomic(path, calibrated.to_bytes())

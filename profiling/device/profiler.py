@@ -243,7 +243,7 @@ def _operator_times(bundle: Bundle) -> dict[str, Any]:
     if bundle.target not in ("executorch-xnnpack", "executorch-portable") or missing(TARGETS[bundle.target].to_run):
         return {"operators": unavailable("this runtime has no profiler in Python; see benchmark_model for LiteRT")}
     from ...export.executorch import ExecuTorchExecutor
-    from ...export.tflite import PIXELS_PER_CELL
+    from ...export.tiles import PIXELS_PER_CELL
 
     run = ExecuTorchExecutor(bundle.files, "xnnpack" if bundle.target == "executorch-xnnpack" else "portable")
     assert bundle.tile is not None

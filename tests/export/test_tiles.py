@@ -5,8 +5,17 @@ import pytest
 
 from pocketlic.export.errors import ExportError
 from pocketlic.export.litert import LiteRTExecutor
-from pocketlic.export.tflite import PIXELS_PER_CELL, model_to_tflite
-from pocketlic.export.tiles import TiledExecutor, alignment, check_tile, halo, least_tile, run_tiled, spans
+from pocketlic.export.tflite import model_to_tflite
+from pocketlic.export.tiles import (
+    PIXELS_PER_CELL,
+    TiledExecutor,
+    alignment,
+    check_tile,
+    halo,
+    least_tile,
+    run_tiled,
+    spans,
+)
 
 
 def test_halo_of_networks_like_the_codecs(make):

@@ -115,7 +115,7 @@ static void check(plic_status status, const plic_error& error) {
     if (status == PLIC_ERROR_ARGUMENT) throw nb::value_error(error.message);
     if (status == PLIC_ERROR_MEMORY) throw std::bad_alloc();
     const bool model = status == PLIC_ERROR_MODEL;
-    const nb::object type = nb::module_::import_(model ? "pocketlic.quantization.network" : "pocketlic.codec.errors")
+    const nb::object type = nb::module_::import_(model ? "pocketlic.quantization.errors" : "pocketlic.codec.errors")
                                 .attr(model ? "ModelError" : "FormatError");
     PyErr_SetString(type.ptr(), error.message);
     throw nb::python_error();
@@ -442,6 +442,17 @@ public:
         });
     }
 
+    // For the garbage collector: the runner may refer to what refers to this.
+    static int traverse(PyObject* self, visitproc visit, void* arg) {
+        Py_VISIT(Py_TYPE(self));
+        if (nb::inst_ready(self)) Py_VISIT(nb::inst_ptr<NativeDecoder>(self)->runner_.ptr());
+        return 0;
+    }
+    static int clear(PyObject* self) {
+        nb::inst_ptr<NativeDecoder>(self)->runner_.reset();
+        return 0;
+    }
+
 private:
     // Has the Python function run a network: (name, inputs) -> outputs, in their order. What it raises is raised when
     // the core returns.
@@ -596,7 +607,10 @@ NB_MODULE(_native, m) {
         .def("finish", &SymbolReader::finish,
              "Raises ValueError unless all symbols have been read and data was exactly one stream.");
     const uint64_t pixels = PLIC_DEFAULT_MAX_PIXELS, memory = PLIC_DEFAULT_MAX_MEMORY;
-    nb::class_<NativeDecoder>(m, "NativeDecoder",
+    static PyType_Slot collected[] = {{Py_tp_traverse, reinterpret_cast<void*>(NativeDecoder::traverse)},
+                                      {Py_tp_clear, reinterpret_cast<void*>(NativeDecoder::clear)},
+                                      {0, nullptr}};
+    nb::class_<NativeDecoder>(m, "NativeDecoder", nb::type_slots(collected),
                               "Decodes .plic files of one model without any runtime, to the bits of the reference.\n\n"
                               "Safe to share between threads; the interpreter lock is released while decoding.\n"
                               "max_pixels: what a file may claim. max_memory: bytes a call takes at most, its result\n"
