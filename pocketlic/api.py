@@ -130,9 +130,9 @@ def encode(
     - icc, exif: an ICC profile and EXIF, stored unchanged.
     - progress: called with the fraction of gradient descent that is done, 0 to 1.
 
-    Raises PlicError on any other picture, quality or choice, when no quality gives the size, and when `max_memory` is too
-    little; ModelError, which is a PlicError, when the rule has no such weights; ImportError when torch is
-    needed and missing.
+    Raises PlicError on any other picture, quality or choice, when no quality gives the size, and when `max_memory` is
+    too little; ModelError, which is a PlicError, when the rule has no such weights; ImportError when torch is needed
+    and missing.
     """
     pixels = _pixels(image)
     check_choice("runtime", runtime, get_args(Runtime))

@@ -15,6 +15,7 @@ from PIL import Image
 
 import pocketlic
 from pocketlic.codec import format as plic
+from pocketlic.codec._native import NativeDecoder
 from pocketlic.quantization.shipped import MODELS
 
 
@@ -28,12 +29,12 @@ def test_decoding_finds_the_model_and_runtimes_agree(weights, picture):
     pixels, quality = picture(40, 50), weights.quality + 20
     kind = {"rule": weights.rule, "tune": weights.tune, "icc": b"profile", "exif": b"MM*\0"}
     data = pocketlic.encode(pixels, quality, **kind)
-    for runtime in ("native", "reference"):
+    for runtime in ("litert", "reference"):
         assert pocketlic.encode(pixels, quality, runtime=runtime, **kind) == data
     assert (plic.read(data).icc, plic.read(data).exif) == (b"profile", b"MM*\0")
     assert data[6:14].hex() == weights.load().model_id[:16]
     decoded = pocketlic.decode(data)
-    for runtime in ("native", "reference"):
+    for runtime in ("litert", "reference"):
         np.testing.assert_array_equal(decoded, pocketlic.decode(data, runtime=runtime))
     assert np.abs(decoded.astype(int) - pixels).mean() < 30
 
@@ -42,12 +43,58 @@ def test_each_model_is_of_its_rule_and_tuning():
     assert len({weights.load().model_id for weights in MODELS}) == len(MODELS)
     for weights in MODELS:
         model = weights.load()
+        assert model.model_id.startswith(weights.short_id)
         assert (model.rule, model.notes.get("tune", "psnr")) == (weights.rule, weights.tune)
     assert {weights.name for weights in MODELS} == {
         path.stem.removeprefix("pocketlic-") for path in MODELS[0].path.parent.glob("*.safetensors")
     } - {"float"}
     with pytest.raises(pocketlic.ModelError, match="no weights of rule strict that are tuned for visual"):
         pocketlic.encode(np.zeros((4, 4, 3), np.uint8), profile="strict", tune="visual")
+
+
+def test_decoding_loads_nothing_that_it_does_not_need(picture):
+    program = """
+import sys, pocketlic
+pixels = pocketlic.decode(sys.stdin.buffer.read())
+print(len(pixels), *sorted({name.partition(".")[0] for name in sys.modules} & set(sys.argv[1:])))
+"""
+    others = ["ai_edge_litert", "flatbuffers", "safetensors", "PIL", "typer", "rich", "torch"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, *others], input=pocketlic.encode(picture(70, 50)), capture_output=True
+    )
+    assert done.stdout.split() == [b"70"], done.stderr
+
+
+@pytest.mark.parametrize("runtime", ["native", "litert", "reference"])
+def test_limits_on_memory_hold_in_every_runtime(picture, runtime):
+    pixels = picture(1100, 300)
+    data = pocketlic.encode(pixels)
+    with pytest.raises(pocketlic.PlicError, match="memory"):
+        pocketlic.encode(pixels, runtime=runtime, max_memory=100_000)
+    with pytest.raises(pocketlic.PlicError, match="memory"):
+        pocketlic.decode(data, runtime=runtime, max_memory=100_000)
+    if runtime != "reference":
+        assert pocketlic.encode(pixels, runtime=runtime, max_memory=1 << 27, threads=3) == data
+        decoded = pocketlic.decode(data, runtime=runtime, max_memory=1 << 27, threads=3)
+        np.testing.assert_array_equal(decoded, pocketlic.decode(data))
+    for wrong in ({"max_memory": -1}, {"threads": -1}, {"threads": "2"}):
+        with pytest.raises(pocketlic.PlicError, match="is no number"):
+            pocketlic.decode(data, runtime=runtime, **wrong)
+
+
+def test_what_a_runner_raises_is_raised(picture):
+    def fail(name, inputs):
+        raise KeyError(name)
+
+    native = NativeDecoder(MODELS[0].read(), runner=fail)
+    with pytest.raises(KeyError, match="analysis"):
+        native.encode(picture(64, 64), 5000)
+    data = NativeDecoder(MODELS[0].read()).encode(picture(64, 64), 5000)
+    with pytest.raises(KeyError, match="hyper_synthesis"):
+        native.decode(data)
+    wrong = NativeDecoder(MODELS[0].read(), runner=lambda name, inputs: [np.zeros((1, 1, 1), np.int8)] * 3)
+    with pytest.raises(ValueError, match="of a wrong shape"):
+        wrong.decode(data)
 
 
 def test_errors_are_of_the_documented_kinds(picture):
