@@ -20,7 +20,9 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".ppm", ".tif", ".tiff"}
 
 
 def list_photographs(folder: Path) -> list[Path]:
-    """Picture files below `folder`, sorted; FileNotFoundError when there is none."""
+    """Picture files below `folder`, sorted; FileNotFoundError when there is none, or no such folder."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder: {folder}")
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
         raise FileNotFoundError(f"no pictures in {folder}")

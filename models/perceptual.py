@@ -342,7 +342,7 @@ def _cubic_norm(x: Tensor) -> Tensor:
 @cache
 def _vmaf_regression(device: torch.device) -> Any:
     """VMAF v0.6.1 [B, 1] of its features [B, 6], by vmaf-torch."""
-    from vmaf_torch.svm_predict import SVMPredict  # type: ignore[import-untyped]
+    from vmaf_torch.svm_predict import SVMPredict
 
     return SVMPredict().to(device)
 

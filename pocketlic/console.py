@@ -77,11 +77,11 @@ def one_line_errors(extra: str = "train", program: str = "pocketlic") -> Iterato
         raise typer.Exit(130) from None
 
 
-def table_console() -> Console:
-    """Standard output for tables, wide where it is a file."""
+def table_console(stderr: bool = False) -> Console:
+    """Standard output, or error, for tables and progress: wide where it is a file, and names print as they are."""
     from rich.console import Console
 
-    console = Console()
+    console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = WIDE
     return console

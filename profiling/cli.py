@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from ..codec.errors import PlicError
 from ..codec.files import write_atomic
-from ..console import one_line_errors, table_console
+from ..console import one_line_errors, printable, table_console
 from ..models import Tune
 from ..quantization.network import Rule
+from .console import print_table
+
+if TYPE_CHECKING:
+    from .device.results import Report
+
+TIMED_CODECS = "jpeg,webp,webp-method-0,avif,avif-speed-10,jxl,jxl-effort-1,jxl-effort-3,heic"
 
 profile_app = typer.Typer(
     invoke_without_command=True, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -72,7 +77,7 @@ def profile(
         samples = sorted(SAMPLES.glob("*.jpg"))
         if images is None and not samples:
             raise PlicError("this installation has no sample photograph; name a folder with --images")
-        console = Console(stderr=True)
+        console = table_console(stderr=True)
         with tempfile.TemporaryDirectory() as work:
             pictures = subjects(images, samples[0] if samples else Path(), Path(work), _sizes(sizes))
             tools = Tools(plic, benchmark_model, vectors)
@@ -81,9 +86,9 @@ def profile(
         paths = write_reports(report, out)
     _print(report)
     typer.echo(f"wrote {', '.join(str(path) for path in paths)}")
-    results = [run["determinism"] for d in report["devices"] for run in d["runs"]]
-    results += [d["vectors"] for d in report["devices"] if "vectors" in d]
-    if not all(result.get("equal", True) for result in results):
+    exact = [run["determinism"].get("equal", True) for device in report["devices"] for run in device["runs"]]
+    exact += [device["vectors"].get("equal", True) for device in report["devices"] if "vectors" in device]
+    if not all(exact):
         raise typer.Exit(1)
 
 
@@ -92,9 +97,13 @@ def compare(
     before: Annotated[Path, typer.Argument(help="profile.json to compare with")],
     after: Annotated[Path, typer.Argument(help="profile.json to judge")],
     fail_over: Annotated[str, typer.Option(help="how much a total may rise")] = "5%",
+    anyway: Annotated[bool, typer.Option("--anyway", help="compare profiles of unlike measurements too")] = False,
     html: Annotated[Path | None, typer.Option(help="write one page of both")] = None,
 ) -> None:
-    """Compare two profiles. Exit code 1: something rose by more than allowed, or gives other bits."""
+    """Compare two profiles. Exit code 1: something rose by more than allowed, or gives other bits.
+
+    Profiles of other settings, bundles or devices are refused: their figures do not tell what changed.
+    """
     with one_line_errors("profile", program="profile"):
         from .device.compare import compare as run
         from .device.compare import parse_percent
@@ -102,17 +111,17 @@ def compare(
 
         reports = [read_report(before), read_report(after)]
         result = run(reports[0], reports[1], parse_percent(fail_over))
+        if result.differences and not anyway:
+            unlike = "; ".join(map(printable, result.differences))
+            raise PlicError(f"the two profiles are not alike: {unlike}; --anyway compares them all the same")
         if html is not None:
-            write_atomic(html, page(reports).encode())
-    table = Table("run", "figure", "unit", "before", "after", "change", "")
-    for change in result.changes:
-        row = (change.where, change.what, change.unit, f"{change.before:.2f}", f"{change.after:.2f}")
-        table.add_row(*row, f"{change.percent:+.1f} %", "ROSE" if change.failed else "")
-    table_console().print(table)
+            write_atomic(html, page(reports, result))
+    for line in result.differences:
+        typer.echo(f"NOT ALIKE {printable(line)}")
+    print_table(result.table)
     for line in result.mismatches:
-        typer.echo(f"MISMATCH {line}")
-    count = sum(change.failed for change in result.changes)
-    typer.echo(f"{count} rose by more than {fail_over}, {len(result.mismatches)} give other bits")
+        typer.echo(f"MISMATCH {printable(line)}")
+    typer.echo(result.verdict)
     if result.failed:
         raise typer.Exit(1)
 
@@ -122,7 +131,7 @@ def codecs(
     images: Annotated[Path, typer.Argument(help="folder of pictures")],
     out: Annotated[Path, typer.Option(help="folder for codecs.json and codecs.md")] = Path("build/codecs"),
     quality: Annotated[float, typer.Option(min=0, max=100, help="of Pocketlic; the others meet its rate")] = 60.0,
-    names: Annotated[str, typer.Option("--codecs", help="names separated by commas")] = "jpeg,webp,avif,jxl,heic",
+    names: Annotated[str, typer.Option("--codecs", help="names separated by commas")] = TIMED_CODECS,
     runs: Annotated[int, typer.Option(min=1, help="timed passes, after one to warm up")] = 10,
     rule: Annotated[Rule, typer.Option("--rule", "--profile", help="of Pocketlic's weights")] = "cpu",
     tune: Annotated[
@@ -131,48 +140,20 @@ def codecs(
 ) -> None:
     """Time Pocketlic beside other codecs on this machine: one thread, the same rate, in turns."""
     with one_line_errors("profile", program="profile"):
-        from .device.side_by_side import HEADINGS, choose, rows, side_by_side, write
+        from .device.side_by_side import choose, side_by_side, table, write
 
-        report = side_by_side(images, choose(names, quality, rule, tune), runs, Console(stderr=True))
+        report = side_by_side(images, choose(names, quality, rule, tune), runs, table_console(stderr=True))
         paths = write(report, out)
-    table = Table(*HEADINGS[:1])
-    for heading in HEADINGS[1:]:
-        table.add_column(heading, justify="right")
-    for row in rows(report):
-        table.add_row(*row)
-    table_console().print(table)
+    print_table(table(report))
     typer.echo(f"wrote {', '.join(str(path) for path in paths)}")
 
 
-def _print(report: dict[str, object]) -> None:
-    from .device.report import determinism_text, energy_text, instructions_text, processor_text, sides
+def _print(report: Report) -> None:
+    """What is most asked for: `profile.md` has the rest."""
+    from .device.report import tables
 
-    table = Table("device", "picture", "side")
-    for heading in ("median ms", "p90", "first", "ms/MP", "processor ms"):
-        table.add_column(heading, justify="right")
-    table.add_column("energy")
-    table.add_column("reference")
-    for device, run, side, latency in sides(report, emulated=False):
-        total = latency["total"]
-        table.add_row(
-            device["name"],
-            run["image"],
-            side,
-            f"{total['median_ms']:.2f}",
-            f"{total['p90_ms']:.2f}",
-            f"{latency['first_inference_ms']:.2f}",
-            f"{total['median_ms'] / (run['width'] * run['height'] / 1e6):.2f}",
-            processor_text(latency),
-            energy_text(run, side),
-            determinism_text(run["determinism"]),
-        )
-    counted = Table("emulated device", "picture", "side", "instructions", "energy", "reference")
-    for device, run, side, _ in sides(report, emulated=True):
-        texts = instructions_text(run, side), energy_text(run, side), determinism_text(run["determinism"])
-        counted.add_row(device["name"], run["image"], side, *texts)
-    for printed in (table, counted):
-        if printed.row_count:
-            table_console().print(printed)
-    for device in report["devices"]:  # type: ignore[attr-defined]
+    for device in report["devices"]:
+        for table in tables(device, summary=True):
+            print_table(replace(table, title=printable(f"{device['name']}: {table.title}")))
         for flag in device["flags"]:
-            typer.echo(f"{device['name']}: {flag}")
+            typer.echo(printable(f"{device['name']}: {flag}"))

@@ -17,6 +17,7 @@ COMMANDS = {
     "encode": ".encode",
     "decode": ".decode",
     "info": ".info",
+    "compare": ".compare",
     "complexity": ".complexity",
     "train": ".train",
     "qat": ".train",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..console import one_line_errors, table_console
+from ..console import one_line_errors, printable, table_console
 from .options import CHOICE_HELP, RuleOption
 
 
@@ -25,7 +25,7 @@ def evaluate(
     metrics: Annotated[str, typer.Option(help="names separated by commas, jpeg-ai, or all")] = "rgb_psnr,yuv_psnr",
     vvc: Annotated[Path | None, typer.Option(help="folder of VVC streams NAME_qpQP.266 to compare with")] = None,
     anchor: Annotated[
-        str | None, typer.Option(help="codec that the others' BD-rates are against; vvc if there")
+        str | None, typer.Option(help="codec that the others' BD-rates are against; default: vvc if there, else jpeg")
     ] = None,
 ) -> None:
     """Measure rate and distortion of codecs on pictures: real files, curves and BD-rates.
@@ -36,13 +36,17 @@ def evaluate(
         from ..profiling.evaluation.codecs import parse_codecs
         from ..profiling.evaluation.metrics import parse_metrics
         from ..profiling.evaluation.rate_distortion import evaluate as run
+        from ..profiling.evaluation.rate_distortion import with_an_anchor
         from ..profiling.evaluation.report import print_tables, write_json, write_page, write_plots
 
         chosen = parse_codecs(codecs, qualities, effort, rule, model, vvc, tune)
+        if anchor is None:
+            chosen = with_an_anchor(chosen, images)
         evaluation = run(images, chosen, out, parse_metrics(metrics), jobs=jobs, verify=verify, anchor=anchor)
         write_json(evaluation, out / "evaluation.json")
         write_plots(evaluation, out)
-        write_page(evaluation, images, chosen, out, jobs)
+        page = write_page(evaluation, images, chosen, out, jobs)
         print_tables(evaluation, table_console())
+        typer.echo(f"wrote {printable(page)}")
     if evaluation.off_entropy or evaluation.unequal:
         raise typer.Exit(1)

@@ -39,17 +39,16 @@ def verify(
         else:
             models = {name: shipped_model(name) for name in RULES}
             models |= {f"extreme-{name}": extreme_model(name) for name in RULES}
-        console = table_console()
+        progress = table_console(stderr=True)
         table = Table("cell", "outcome", "vectors", "symbols differ", "pixels differ", "seconds", "why")
 
         def add(result: matrix.Result) -> None:
             counts = (result.vectors, result.symbol_mismatches, result.pixel_mismatches)
             table.add_row(result.name, result.outcome, *map(str, counts), f"{result.seconds:.1f}", result.note)
-            if console.is_terminal:
-                console.print(f"{result.outcome:8} {result.name}", highlight=False)
+            progress.print(f"{result.outcome:8} {result.name}")
 
         done = matrix.verify(models, opened, arm64, tuple(only or ()), jobs, add)
-        console.print(table)
+        table_console().print(table)
         typer.echo(f"{done.ran} of {len(done.results)} cells ran, {done.bad} differ or failed")
         if json_file is not None:
             write_atomic(json_file, (json.dumps(done.to_json(), indent=1) + "\n").encode())

@@ -23,7 +23,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 
@@ -120,7 +119,7 @@ class Matrix:
         """Cells that differ or failed."""
         return sum(r.outcome in ("differs", "failed") for r in self.results)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """What `verify --json` writes."""
         machine = {"system": platform.platform(), "processor": platform.machine(), "python": platform.python_version()}
         return {"machine": machine, **asdict(self), "cells_run": self.ran, "cells_bad": self.bad}

@@ -1,23 +1,15 @@
-"""Reads what other tools print: LiteRT's `benchmark_model`, and MLPerf's summary."""
+"""Reads what LiteRT's `benchmark_model` prints."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+
+from .results import NetworkTimes, OperatorTime
 
 _NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"
-_MLPERF = {
-    "min_ms": "Min latency (ns)",
-    "max_ms": "Max latency (ns)",
-    "avg_ms": "Mean latency (ns)",
-    "median_ms": "50.00 percentile latency (ns)",
-    "p90_ms": "90.00 percentile latency (ns)",
-    "p95_ms": "95.00 percentile latency (ns)",
-    "p99_ms": "99.00 percentile latency (ns)",
-}
 
 
-def read_benchmark_model(text: str) -> dict[str, Any]:
+def read_benchmark_model(text: str) -> NetworkTimes:
     """Fields of benchmark_result.proto from the text that `benchmark_model` prints: latency_metrics and others.
 
     `operators`, a list of operator and avg_ms, is there when the text has a profile of them.
@@ -33,7 +25,7 @@ def read_benchmark_model(text: str) -> dict[str, Any]:
         raise ValueError("no line 'Inference timings in us' of benchmark_model")
     init, first, warm, average = (float(value) / 1e3 for value in summary.groups())
     latency = {"init_ms": init, "first_inference_ms": first, "average_warm_up_ms": warm, "avg_ms": average}
-    misc: dict[str, float | int] = {}
+    misc: dict[str, float] = {}
     lines = re.findall(r"count=(\d+)((?: \w+=[\d.e+-]+)+)", text)
     if len(lines) > 1:
         misc["num_warmup_runs"] = int(lines[0][0])
@@ -52,15 +44,16 @@ def read_benchmark_model(text: str) -> dict[str, Any]:
     if footprint:
         memory["init_footprint_kb"] = round(1024 * float(footprint[1]))
         memory["overall_footprint_kb"] = round(1024 * float(footprint[2]))
-    result: dict[str, Any] = {"latency_metrics": latency, "memory_metrics": memory, "misc_metrics": misc}
-    operators = _operators(text)
-    return result | ({"operators": operators} if operators else {})
+    result: NetworkTimes = {"latency_metrics": latency, "memory_metrics": memory, "misc_metrics": misc}
+    if operators := _operators(text):
+        result["operators"] = operators
+    return result
 
 
-def _operators(text: str) -> list[dict[str, Any]]:
+def _operators(text: str) -> list[OperatorTime]:
     """Type and mean time of each operator: the last table "Run Order", which --enable_op_profiling adds."""
     columns: list[str] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[OperatorTime] = []
     for line in text.rpartition(" Run Order =")[2].splitlines():
         cells = [cell.strip() for cell in line.strip().split("\t")]
         if "[node type]" in cells:
@@ -71,16 +64,3 @@ def _operators(text: str) -> list[dict[str, Any]]:
         elif rows:
             break
     return rows
-
-
-def read_mlperf(text: str) -> dict[str, Any]:
-    """Latency of MLPerf's `mlperf_log_summary.txt`, in ms, named as ours. ValueError when there is none."""
-    found = {}
-    for name, label in _MLPERF.items():
-        match = re.search(rf"^{re.escape(label)}\s*:\s*(\d+)\s*$", text, re.MULTILINE)
-        if match:
-            found[name] = int(match[1]) / 1e6
-    if not found:
-        raise ValueError("no latencies of an MLPerf summary")
-    valid = re.search(r"^Result is\s*:\s*(\w+)", text, re.MULTILINE)
-    return {"latency_metrics": found, "valid": valid is not None and valid[1] == "VALID"}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from .devices import Device
+from .results import Conditions
 
 CPU = "/sys/devices/system/cpu"
 HOT_C = {"battery": 42.0, "skin": 45.0}
@@ -19,7 +19,7 @@ def read_files(device: Device, *patterns: str) -> dict[str, str]:
     return {path: value for path, _, value in (line.partition("=") for line in lines) if path.startswith("/")}
 
 
-def read_conditions(device: Device) -> dict[str, Any]:
+def read_conditions(device: Device) -> Conditions:
     """Clock rates in kHz, temperatures in degrees Celsius, battery, load, and `flags` of what spoils figures.
 
     What a machine does not tell is missing.
@@ -37,7 +37,7 @@ def read_conditions(device: Device) -> dict[str, Any]:
         "/sys/class/power_supply/battery/temp",
         "/proc/loadavg",
     )
-    result: dict[str, Any] = {
+    result: Conditions = {
         "cpu_khz": _by_cpu(files, "scaling_cur_freq"),
         "cpu_limit_khz": _by_cpu(files, "scaling_max_freq"),
         "cpu_max_khz": _by_cpu(files, "cpuinfo_max_freq"),
@@ -49,6 +49,7 @@ def read_conditions(device: Device) -> dict[str, Any]:
             if (path := f"/sys/class/power_supply/battery/{key}") in files
         },
         "load_1min": float(files["/proc/loadavg"].split()[0]) if "/proc/loadavg" in files else None,
+        "flags": [],
     }
     status = re.search(r"Thermal Status:\s*(\d+)", device.run("dumpsys thermalservice 2>/dev/null; true").out)
     if status:
@@ -79,15 +80,16 @@ def _temperatures(files: dict[str, str]) -> dict[str, float]:
     return {kind: celsius for kind, celsius in found.items() if -30 < celsius < 150}
 
 
-def _flags(conditions: dict[str, Any]) -> list[str]:
+def _flags(conditions: Conditions) -> list[str]:
     flags = []
     for kind, celsius in conditions["temperature_c"].items():
         limit = next((v for k, v in HOT_C.items() if k in kind.lower()), HOT_OTHER_C)
         if celsius >= limit:
             flags.append(f"hot: {kind} {celsius:g} °C")
-    limited = [cpu for cpu, khz in conditions["cpu_limit_khz"].items() if khz < conditions["cpu_max_khz"].get(cpu, 0)]
+    most = conditions.get("cpu_max_khz", {})
+    limited = [cpu for cpu, khz in conditions.get("cpu_limit_khz", {}).items() if khz < most.get(cpu, 0)]
     if limited:
         flags.append(f"throttled: clock rate limited on cpu {', '.join(sorted(limited, key=int))}")
-    if conditions.get("thermal_status", 0) > 0:
-        flags.append(f"throttled: Android's thermal status is {conditions['thermal_status']}")
+    if (status := conditions.get("thermal_status", 0)) > 0:
+        flags.append(f"throttled: Android's thermal status is {status}")
     return flags

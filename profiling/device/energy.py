@@ -22,11 +22,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from .conditions import read_files
 from .devices import Device, DeviceError
-from .results import unavailable
+from .results import Energy, Unavailable, unavailable
 
 T = TypeVar("T")
 
@@ -121,8 +121,8 @@ def parse_perfetto(trace: bytes) -> list[Reading]:
 
     Needs the package perfetto. ValueError when the bytes are no trace or have no rails.
     """
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
-    from perfetto.protos.perfetto.trace import perfetto_trace_pb2  # type: ignore[import-untyped,unused-ignore]
+    from google.protobuf.message import DecodeError
+    from perfetto.protos.perfetto.trace import perfetto_trace_pb2
 
     content = perfetto_trace_pb2.Trace()
     try:
@@ -341,7 +341,7 @@ def find_meter(device: Device) -> tuple[Meter | None, str]:
 
 def measure(
     meter: Meter, work: Callable[[], T], images: int, pixels: int, idle_s: float = 2.0
-) -> tuple[T, dict[str, Any]]:
+) -> tuple[T, Energy | Unavailable]:
     """Run `work`, which handles `images` pictures of `pixels` pixels; returns its result and the energy.
 
     The uncertainty is one standard deviation: of the idle power, and of when the counters were read.
@@ -379,7 +379,7 @@ def summarize(
     images: int,
     pixels: int,
     delay: float,
-) -> dict[str, Any]:
+) -> Energy | Unavailable:
     """What a report says of two readings around work, the idle powers in W, and the seconds a reading takes."""
     window = after.seconds - before.seconds
     if window <= 0:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,13 @@ from ...codec.codec import Executor, Symbols
 from ...codec.fast import FastCodec
 from ...quantization.model import IntegerModel
 from ...quantization.network import Int8, IntegerNetwork
+from .results import Latency, Statistics
 
 T = TypeVar("T")
 WARMUPS = 3
 
 
-def statistics(samples_ms: Sequence[float]) -> dict[str, Any]:
+def statistics(samples_ms: Sequence[float]) -> Statistics:
     """avg_ms, median_ms, p90_ms, p99_ms, stddev_ms (of the sample), min_ms, max_ms and samples_ms."""
     values = np.asarray(samples_ms, np.float64)
     rounded = [round(float(v), 4) for v in values]
@@ -109,7 +110,7 @@ class TimedCodec(FastCodec):
             return super().crop(values, header)
 
 
-def repeat(action: Callable[[], T], watch: Stopwatch, runs: int) -> tuple[T, dict[str, Any]]:
+def repeat(action: Callable[[], T], watch: Stopwatch, runs: int) -> tuple[T, Latency]:
     """Run `action` once cold, then warm up, then `runs` times; returns its last result and the latency.
 
     The latency has `first_inference_ms`, `average_warm_up_ms`, `total`, `stages` and `processor`, see `statistics`.

@@ -6,16 +6,15 @@ as a file; `benchmark_model` is given as a file; the app is used when the phone 
 
 from __future__ import annotations
 
-import hashlib
 import re
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from ...codec.errors import PlicError
@@ -30,7 +29,25 @@ from .devices import Device, DeviceError, Output, quoted
 from .energy import find_meter, measure
 from .latency import WARMUPS, statistics
 from .protocol import Protocol, Subject
-from .results import describe, stage, unavailable
+from .results import (
+    BenchmarkModel,
+    Determinism,
+    Energy,
+    Extras,
+    Instructions,
+    Latency,
+    NetworkTimes,
+    Run,
+    Unavailable,
+    VectorResult,
+    Vectors,
+    describe,
+    difference,
+    first_difference,
+    sha256,
+    stage,
+    unavailable,
+)  # fmt: skip
 
 APP = "org.pocketlic.demo"
 APP_RESULT = f"/sdcard/Android/data/{APP}/files/benchmark.json"
@@ -63,7 +80,7 @@ def build_plic(abi: str, folder: Path) -> Path:
 
 def profile(
     device: Device, bundle: Bundle, pictures: Sequence[Subject], protocol: Protocol, console: Console
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[Run], Extras]:
     """Runs of each picture on a phone, and what else was measured there. DeviceError when the phone is lost."""
     tools = protocol.tools
     with tempfile.TemporaryDirectory() as work:
@@ -71,14 +88,14 @@ def profile(
         program = tools.plic or build_plic(abi, Path(work))
         native = _Native(device, program, bundle.folder / MODEL)
         runs = [_measure(device, native, bundle, subject, protocol, Path(work), console) for subject in pictures]
-        extra: dict[str, Any] = {"networks": _networks(device, bundle, protocol, tools.benchmark_model)}
+        extras: Extras = {"networks": {"benchmark_model": _networks(device, bundle, protocol, tools.benchmark_model)}}
         if tools.vectors is not None:
-            extra["vectors"] = _vectors(device, native, bundle, tools.vectors)
+            extras["vectors"] = _vectors(device, native, bundle, tools.vectors)
         app = _app(device, protocol, Path(work))
         if app is not None:
-            extra["app"] = app
+            extras["app"] = app
     device.run(f"rm -rf {device.folder}")
-    return runs, extra
+    return runs, extras
 
 
 class NotCounted(Exception):
@@ -126,7 +143,7 @@ def _measure(
     protocol: Protocol,
     work: Path,
     console: Console,
-) -> dict[str, Any]:
+) -> Run:
     """The native core on one picture: encoded and decoded on the phone, and compared with the same on this machine."""
     console.print(f"{device.name}: {subject.name}")
     pixels = read_picture(subject.path).pixels
@@ -148,49 +165,43 @@ def _measure(
     native("encode", picture, quality, made)
     device.pull(made, work / "made")
     symbols, hashed, memory = native("hash", file).split()[:3]
-    expected = codec.read(data)[0].sha256(), hashlib.sha256(decoded.tobytes()).hexdigest()
     stages = [
-        stage("file", (work / "made").read_bytes(), data),
-        {"stage": "symbols", "sha256": symbols, "reference": expected[0], "equal": symbols == expected[0]},
-        {"stage": "pixels", "sha256": hashed, "reference": expected[1], "equal": hashed == expected[1]},
+        stage("file", sha256((work / "made").read_bytes()), sha256(data)),
+        stage("symbols", symbols, codec.read(data)[0].sha256()),
+        stage("pixels", hashed, sha256(decoded)),
     ]
-    result = {
-        **describe(subject.name, pixels, data, decoded),
-        "runtime": "native core",
-        "latency_metrics": {
-            "encode": _latency([total for (total,) in encoding], {"everything": [total for (total,) in encoding]}),
-            "decode": _latency(
-                [total for _, total in decoding],
-                {
-                    "entropy_decoding": [symbols for symbols, _ in decoding],
-                    "networks": [max(total - symbols, 0.0) for symbols, total in decoding],
-                },
-            ),
-        },
-        "instructions": _instructions(native, picture, quality, file),
-        "memory_metrics": {"decoder_mem_mb": round(int(memory) / 1e6, 3)},
-        "energy": {"encode": encode_energy, "decode": decode_energy},
-        "determinism": {
-            "available": True,
-            "equal": all(s["equal"] for s in stages),
-            "stages": stages,
-            "first_difference": None,
-            "max_difference": 0,
-            "psnr_to_reference_db": None,
-        },
+    got = decoded if stages[2]["equal"] else _decoded(device, native, file, work)
+    latency = {
+        "encode": _latency([total for (total,) in encoding], {"everything": [total for (total,) in encoding]}),
+        "decode": _latency(
+            [total for _, total in decoding],
+            {
+                "entropy_decoding": [symbols for symbols, _ in decoding],
+                "networks": [max(total - symbols, 0.0) for symbols, total in decoding],
+            },
+        ),
     }
-    if not stages[2]["equal"]:
-        result["determinism"] |= _difference(device, native, file, decoded, work)
-    return result
+    determinism: Determinism = {
+        "available": True,
+        "equal": all(s["equal"] for s in stages),
+        "stages": stages,
+        **difference(got, decoded, first_difference("decode", "pixels", got, decoded)),
+    }
+    energy = {"encode": encode_energy, "decode": decode_energy}
+    run = describe(subject.name, pixels, data, decoded, "native core", latency, energy, determinism)
+    run["instructions"] = _instructions(native, picture, quality, file)
+    run["memory_metrics"] = {"decoder_mem_mb": round(int(memory) / 1e6, 3)}
+    return run
 
 
 def _timed(
     device: Device, bench: Callable[[], str], columns: int, count: int, pixels: int
-) -> tuple[list[tuple[float, ...]], dict[str, Any]]:
+) -> tuple[list[tuple[float, ...]], Energy | Unavailable]:
     """Milliseconds that `bench` prints, one line of so many columns for each of `count` runs; and its energy."""
     meter, reason = find_meter(device)
     if meter is None:
-        text, energy = bench(), unavailable(reason)
+        text = bench()
+        energy: Energy | Unavailable = unavailable(reason)
     else:
         try:
             text, energy = measure(meter, bench, count, pixels)
@@ -203,7 +214,7 @@ def _timed(
     return samples, energy
 
 
-def _latency(totals: list[float], stages: dict[str, list[float]]) -> dict[str, Any]:
+def _latency(totals: list[float], stages: dict[str, list[float]]) -> Latency:
     warm = 1 + WARMUPS
     return {
         "first_inference_ms": totals[0],
@@ -213,7 +224,7 @@ def _latency(totals: list[float], stages: dict[str, list[float]]) -> dict[str, A
     }
 
 
-def _instructions(native: _Native, picture: str, quality: str, file: str) -> dict[str, Any]:
+def _instructions(native: _Native, picture: str, quality: str, file: str) -> Instructions | Unavailable:
     """Instructions that encoding and decoding execute, without loading the model, by Android's simpleperf."""
     try:
         idle = native.instructions("bench", file, "0")
@@ -225,37 +236,23 @@ def _instructions(native: _Native, picture: str, quality: str, file: str) -> dic
     return {"available": True, "source": "simpleperf stat -e instructions:u", "encode": encode, "decode": decode}
 
 
-def _difference(
-    device: Device, native: _Native, remote: str, expected: np.ndarray[Any, Any], work: Path
-) -> dict[str, Any]:
-    """Decode on the phone to a file, fetch it, and say where and how far the pixels are off."""
+def _decoded(device: Device, native: _Native, remote: str, work: Path) -> NDArray[np.uint8]:
+    """The pixels that the phone decodes, fetched."""
     native("decode", remote, f"{device.folder}/picture.ppm")
     device.pull(f"{device.folder}/picture.ppm", work / "picture.ppm")
-    got = read_picture(work / "picture.ppm").pixels
-    distance = np.abs(got.astype(np.int16) - expected)
-    index = tuple(int(i) for i in np.argwhere(distance)[0]) if distance.any() else None
-    error = float(np.mean(np.square(distance, dtype=np.float64)))
-    place = None
-    if index is not None:
-        place = {"stage": "decode", "tensor": "pixels", "index": list(index), "value": int(got[index]),
-                 "reference": int(expected[index])}  # fmt: skip
-    return {
-        "first_difference": place,
-        "max_difference": int(distance.max()),
-        "psnr_to_reference_db": round(10 * float(np.log10(255**2 / error)), 4) if error else None,
-    }
+    return read_picture(work / "picture.ppm").pixels
 
 
-def _networks(device: Device, bundle: Bundle, protocol: Protocol, program: Path | None) -> dict[str, Any]:
+def _networks(device: Device, bundle: Bundle, protocol: Protocol, program: Path | None) -> BenchmarkModel | Unavailable:
     """LiteRT's own figures of each network, if the user has its benchmark_model for the phone."""
     if program is None:
-        return {"benchmark_model": unavailable("give LiteRT's benchmark_model for this phone with --benchmark-model")}
+        return unavailable("give LiteRT's benchmark_model for this phone with --benchmark-model")
     if not any(name.endswith(".tflite") for name in bundle.manifest["files"]):
-        return {"benchmark_model": unavailable("the bundle has no .tflite files")}
+        return unavailable("the bundle has no .tflite files")
     tool = f"{device.folder}/benchmark_model"
     device.push(program, tool)
     device.run(f"chmod 755 {tool}")
-    results: dict[str, Any] = {}
+    results: dict[str, NetworkTimes] = {}
     for name in bundle.files:
         device.push(bundle.folder / f"{name}.tflite", f"{device.folder}/{name}.tflite")
         done = device.run(
@@ -266,10 +263,10 @@ def _networks(device: Device, bundle: Bundle, protocol: Protocol, program: Path 
             results[name] = read_benchmark_model(done.out + done.err)
         except ValueError as error:
             raise DeviceError(f"{device.name}: benchmark_model failed on {name}: {error}") from None
-    return {"benchmark_model": {"available": True, **results}}
+    return {"available": True, "networks": results}
 
 
-def _vectors(device: Device, native: _Native, bundle: Bundle, folder: Path) -> dict[str, Any]:
+def _vectors(device: Device, native: _Native, bundle: Bundle, folder: Path) -> Vectors | Unavailable:
     """Hashes of every conformance vector of the bundle's model, made on the phone, against the recorded ones."""
     try:
         listed = parse_json((folder / "vectors.json").read_bytes())["models"]
@@ -278,7 +275,7 @@ def _vectors(device: Device, native: _Native, bundle: Bundle, folder: Path) -> d
     entry = listed.get(bundle.model.rule, {})
     if entry.get("id") != bundle.model.model_id:
         return unavailable("the vectors were made with another model than the bundle's")
-    rows = []
+    rows: list[VectorResult] = []
     for vector in entry["vectors"]:
         remote = f"{device.folder}/vector.plic"
         device.push(folder / bundle.model.rule / f"{vector['name']}.plic", remote)
@@ -292,7 +289,7 @@ def _vectors(device: Device, native: _Native, bundle: Bundle, folder: Path) -> d
     }
 
 
-def _app(device: Device, protocol: Protocol, work: Path, wait: Callable[[float], None] = time.sleep) -> Any:
+def _app(device: Device, protocol: Protocol, work: Path, wait: Callable[[float], None] = time.sleep) -> object:
     """The JSON of the demo app's own benchmark, or None when the phone does not have the app."""
     if not device.run(f"pm path {APP} 2>/dev/null; true").out.startswith("package:"):
         return None

@@ -1,8 +1,6 @@
 """Profiles a bundle on devices: latency by stage, memory, energy and determinism, as one report.
 
-The report is JSON of `profile.schema.json`; fields are named as LiteRT's benchmark_result.proto names them
-(latency_metrics, avg_ms, peak_mem_mb, num_runs, ...) and as AI Hub's perf.yaml does (primary_compute_unit,
-layer_counts).
+The report is JSON of `profile.schema.json`; `results` names its parts.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +31,29 @@ from .devices import Device, HostDevice
 from .energy import find_meter, measure
 from .latency import WARMUPS, Stopwatch, TimedCodec, repeat
 from .protocol import Protocol, Subject
-from .results import describe, stage, unavailable
+from .results import (
+    Determinism,
+    DeviceResult,
+    Energy,
+    Extras,
+    Latency,
+    MedianTime,
+    Memory,
+    Operators,
+    Place,
+    Report,
+    Run,
+    Stage,
+    Unavailable,
+    describe,
+    difference,
+    first_difference,
+    sha256,
+    stage,
+    unavailable,
+)  # fmt: skip
+
+T = TypeVar("T")
 
 SCHEMA = "pocketlic-profile"
 VERSION = 1
@@ -47,7 +67,7 @@ def profile(
     pictures: Sequence[Subject],
     protocol: Protocol,
     console: Console,
-) -> dict[str, Any]:
+) -> Report:
     """The report of all devices. Raises PlicError when a device is hot, throttled or lost: no half report."""
     return {
         "schema": SCHEMA,
@@ -77,21 +97,21 @@ def _device(
     pictures: Sequence[Subject],
     protocol: Protocol,
     console: Console,
-) -> dict[str, Any]:
+) -> DeviceResult:
     before = read_conditions(device)
     if before["flags"] and not protocol.allow_hot:
         raise PlicError(f"{device.name}: {'; '.join(before['flags'])}: let it cool, or say --allow-hot")
     started = time.perf_counter()
     if isinstance(device, HostDevice):
         runs = [_on_host(device, bundle, subject, protocol, console) for subject in pictures]
-        extra: dict[str, Any] = {"layer_counts": _layer_counts(bundle), "networks": _operator_times(bundle)}
+        extras: Extras = {"layer_counts": _layer_counts(bundle), "networks": {"operators": _operator_times(bundle)}}
         affinity = sorted(os.sched_getaffinity(0))
     else:
-        runs, extra = phone.profile(device, bundle, pictures, protocol, console)
+        runs, extras = phone.profile(device, bundle, pictures, protocol, console)
         affinity = []
     after = read_conditions(device)
     flags = [f"before: {flag}" for flag in before["flags"]] + [f"after: {flag}" for flag in after["flags"]]
-    load, processors = before["load_1min"], os.cpu_count() or 1
+    load, processors = before.get("load_1min"), os.cpu_count() or 1
     if isinstance(device, HostDevice) and load is not None and load > processors:
         flags.append(f"busy: a load of {load:g} on {processors} processors before; trust processor times only")
     if device.emulated:
@@ -107,11 +127,11 @@ def _device(
         "flags": flags,
         "seconds": round(time.perf_counter() - started, 2),
         "runs": runs,
-        **extra,
+        **extras,
     }
 
 
-def _on_host(device: Device, bundle: Bundle, subject: Subject, protocol: Protocol, console: Console) -> dict[str, Any]:
+def _on_host(device: Device, bundle: Bundle, subject: Subject, protocol: Protocol, console: Console) -> Run:
     console.print(f"{device.name}: {subject.name}")
     watch = Stopwatch()
     reset = _reset_peak()
@@ -128,37 +148,34 @@ def _on_host(device: Device, bundle: Bundle, subject: Subject, protocol: Protoco
     _, loading = repeat(load, watch, protocol.runs)
     meter, reason = find_meter(device)
     images, size = 1 + WARMUPS + protocol.runs, pixels.shape[0] * pixels.shape[1]
-    energy = {}
+    energy: dict[str, Energy | Unavailable] = {}
 
-    def metered(side: str, work: Callable[[], Any]) -> Any:
+    def metered(side: str, work: Callable[[], T]) -> tuple[T, Latency]:
+        def repeated() -> tuple[T, Latency]:
+            return repeat(work, watch, protocol.runs)
+
         if meter is None:
             energy[side] = unavailable(reason)
-            return work()
-        result, energy[side] = measure(meter, work, images, size)
+            return repeated()
+        result, energy[side] = measure(meter, repeated, images, size)
         return result
 
     try:
-        data, encoding = metered(
-            "encode", lambda: repeat(lambda: codec.encode(pixels, protocol.quality), watch, protocol.runs)
-        )
-        decoded, decoding = metered("decode", lambda: repeat(lambda: codec.decode(data), watch, protocol.runs))
+        data, encoding = metered("encode", lambda: codec.encode(pixels, protocol.quality))
+        decoded, decoding = metered("decode", lambda: codec.decode(data))
     finally:
         if meter is not None:
             meter.close()
+    memory: Memory = {"peak_mem_mb": _peak_mb()} if reset else {"not_available": "/proc/self/clear_refs is closed"}
     encoding["stages"] = {"load": loading["stages"]["load"], **encoding["stages"]}
-    return {
-        **describe(subject.name, pixels, data, decoded),
-        "runtime": TARGETS[bundle.target].runtime,
-        "init_ms": round(init_ms, 4),
-        "latency_metrics": {"encode": encoding, "decode": decoding},
-        "memory_metrics": {"peak_mem_mb": _peak_mb()}
-        if reset
-        else {"not_available": "/proc/self/clear_refs is closed"},
-        "energy": energy,
-        "determinism": compare_with_reference(
-            bundle, pixels, protocol.quality, data, codec.read(data)[0].sha256(), decoded
-        ),
-    }
+    symbols = codec.read(data)[0].sha256()
+    determinism = compare_with_reference(bundle, pixels, protocol.quality, data, symbols, decoded)
+    latency = {"encode": encoding, "decode": decoding}
+    runtime = TARGETS[bundle.target].runtime
+    run = describe(subject.name, pixels, data, decoded, runtime, latency, energy, determinism)
+    run["init_ms"] = round(init_ms, 4)
+    run["memory_metrics"] = memory
+    return run
 
 
 def require_size(pixels: NDArray[np.uint8], bundle: Bundle) -> None:
@@ -170,7 +187,7 @@ def require_size(pixels: NDArray[np.uint8], bundle: Bundle) -> None:
 
 def compare_with_reference(
     bundle: Bundle, pixels: NDArray[np.uint8], quality: float, data: bytes, symbols: str, decoded: NDArray[np.uint8]
-) -> dict[str, Any]:
+) -> Determinism | Unavailable:
     """Every network's output tensors against the NumPy reference on the same inputs, then file, symbols and pixels.
 
     symbols: the hash of those that were decoded from `data`, and `decoded` their pixels.
@@ -179,50 +196,38 @@ def compare_with_reference(
     """
     if pixels.shape[0] * pixels.shape[1] > MOST_COMPARED:
         return unavailable("not compared: the reference is too slow for a picture of this size")
-    stages: list[dict[str, Any]] = []
-    first: list[dict[str, Any]] = []
+    stages: list[Stage] = []
+    first: list[Place] = []
     checked = Codec(bundle.model, _checking(bundle.executor(), stages, first))
     file = checked.encode(pixels, quality)
     checked.decode(file)
     reference = Codec(bundle.model)
     expected_file = reference.encode(pixels, quality)
     expected_symbols = reference.read_symbols(plic.read(data)).sha256()
-    stages.append(stage("file", data, expected_file))
-    stages.append(
-        {"stage": "symbols", "sha256": symbols, "reference": expected_symbols, "equal": symbols == expected_symbols}
-    )
     expected = reference.decode(data)
-    stages.append(stage("pixels", decoded.tobytes(), expected.tobytes()))
-    distance = np.abs(decoded.astype(np.int16) - expected)
-    error = float(np.mean(np.square(distance, dtype=np.float64)))
+    stages += [
+        stage("file", sha256(data), sha256(expected_file)),
+        stage("symbols", symbols, expected_symbols),
+        stage("pixels", sha256(decoded), sha256(expected)),
+    ]
     return {
         "available": True,
         "equal": all(s["equal"] for s in stages),
         "stages": stages,
-        "first_difference": first[0] if first else None,
-        "max_difference": int(distance.max()),
-        "psnr_to_reference_db": round(10 * float(np.log10(255**2 / error)), 4) if error else None,
+        **difference(decoded, expected, first[0] if first else None),
     }
 
 
-def _checking(run: Executor, stages: list[dict[str, Any]], first: list[dict[str, Any]]) -> Executor:
+def _checking(run: Executor, stages: list[Stage], first: list[Place]) -> Executor:
     """Run each network twice, under `run` and as the reference, and go on with the reference's tensors."""
 
     def both(network: IntegerNetwork, inputs: Sequence[Int8]) -> dict[str, Int8]:
         got, expected = run(network, inputs), network.run(inputs)
         for name, y in expected.items():
-            stages.append(stage(f"{network.name}/{name}", got[name].tobytes(), y.tobytes()))
-            if not stages[-1]["equal"] and not first:
-                index = tuple(int(i) for i in np.argwhere(got[name] != y)[0])
-                first.append(
-                    {
-                        "stage": network.name,
-                        "tensor": name,
-                        "index": list(index),
-                        "value": int(got[name][index]),
-                        "reference": int(y[index]),
-                    }
-                )
+            stages.append(stage(f"{network.name}/{name}", sha256(got[name]), sha256(y)))
+            place = first_difference(network.name, name, got[name], y)
+            if place is not None and not first:
+                first.append(place)
         return expected
 
     return both
@@ -238,21 +243,21 @@ def _layer_counts(bundle: Bundle) -> dict[str, int]:
     return {"npu": 0, "gpu": 0, "cpu": len(rows), "total": len(rows)}
 
 
-def _operator_times(bundle: Bundle) -> dict[str, Any]:
+def _operator_times(bundle: Bundle) -> Operators | Unavailable:
     """Per-operator times of each network, where the runtime gives them."""
     if bundle.target not in ("executorch-xnnpack", "executorch-portable") or missing(TARGETS[bundle.target].to_run):
-        return {"operators": unavailable("this runtime has no profiler in Python; see benchmark_model for LiteRT")}
+        return unavailable("this runtime has no profiler in Python; see benchmark_model for LiteRT")
     from ...export.executorch import ExecuTorchExecutor
     from ...export.tiles import PIXELS_PER_CELL
 
     run = ExecuTorchExecutor(bundle.files, "xnnpack" if bundle.target == "executorch-xnnpack" else "portable")
     assert bundle.tile is not None
-    times = {}
+    times: dict[str, list[MedianTime]] = {}
     for name, network in bundle.model.networks.items():
         side = bundle.tile // PIXELS_PER_CELL[name]
         inputs = [np.zeros((side, side, spec.channels), np.int8) for spec in network.inputs.values()]
         times[name] = [{"operator": op, "median_ms": round(ms, 4)} for op, ms in run.operator_times(network, inputs, 5)]
-    return {"operators": {"available": True, "source": "ETDump", "tile": bundle.tile, "times": times}}
+    return {"available": True, "source": "ETDump", "tile": bundle.tile, "times": times}
 
 
 def _reset_peak() -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..evaluation.codecs import require_pictures
+from ..text import picture_name
 
 SIZES = ((768, 512), (1920, 1080), (4032, 3024))
 
@@ -47,7 +48,7 @@ class Subject:
 def subjects(images: Path | None, sample: Path, work: Path, sizes: Sequence[tuple[int, int]] = SIZES) -> list[Subject]:
     """The pictures of a folder; without one, the sample resized to each of `sizes`, written to `work` as PNG."""
     if images is not None:
-        return [Subject(path.stem, path) for path in require_pictures(images)]
+        return [Subject(picture_name(path), path) for path in require_pictures(images)]
     made = []
     for width, height in sizes:
         path = work / f"{sample.stem}-{width}x{height}.png"

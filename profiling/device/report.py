@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-import html
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from importlib import resources
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from warnings import catch_warnings, filterwarnings
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ...codec.errors import PlicError
 from ...codec.files import parse_json
+from ...console import printable
+from ..pages import render
+from ..text import Table, markdown_text, megapixels, size_text
+from .compare import Comparison
+from .results import Determinism, DeviceResult, Latency, Report, Run, Unavailable, Vectors, unavailable
 
 COLOURS = (
-    "#1f6f8b", "#e07a5f", "#81b29a", "#f2cc8f", "#6d597a", "#b56576", "#355070",
-    "#99a88c", "#d4a373", "#7fb3d5", "#9c2a2a", "#4f772d", "#c9ada7", "#222222",
+    "#1f6f8b", "#e07a5f", "#81b29a", "#f2cc8f", "#6d597a", "#b56576", "#4a6fa5",
+    "#99a88c", "#d4a373", "#7fb3d5", "#9c2a2a", "#4f772d", "#c9ada7", "#777777",
 )  # fmt: skip
-Report = dict[str, Any]
+INK = "#010203"
+"""Stands for the colour of the page's text in drawings, which differs by day and night."""
 
 
-def check(report: Any) -> Report:
+def check(report: object) -> Report:
     """The report, if it obeys the schema. Raises PlicError with the first thing that is wrong."""
-    from jsonschema import Draft202012Validator  # type: ignore[import-untyped,unused-ignore]
-    from jsonschema.exceptions import best_match  # type: ignore[import-untyped,unused-ignore]
-
-    schema = json.loads((resources.files("pocketlic.profiling.device") / "profile.schema.json").read_text("utf-8"))
+    schema = json.loads(Path(__file__).with_name("profile.schema.json").read_text("utf-8"))
     error = best_match(Draft202012Validator(schema).iter_errors(report))
     if error is not None:
         place = "/".join(str(part) for part in error.absolute_path) or "the report"
-        raise PlicError(f"not a Pocketlic profile: {place}: {error.message.splitlines()[0][:200]}")
-    checked: Report = report
-    return checked
+        raise PlicError(printable(f"not a Pocketlic profile: {place}: {error.message[:200]}"))
+    return cast(Report, report)
 
 
 def read_report(path: Path) -> Report:
@@ -42,9 +51,9 @@ def read_report(path: Path) -> Report:
         return check(parse_json(path.read_bytes()))
     except OSError as error:
         raise PlicError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        if isinstance(error, PlicError):
-            raise PlicError(f"{path}: {error}") from None
+    except PlicError as error:
+        raise PlicError(f"{path}: {error}") from None
+    except ValueError:
         raise PlicError(f"{path} is not JSON") from None
 
 
@@ -52,17 +61,17 @@ def write_reports(report: Report, out: Path) -> list[Path]:
     """Write profile.json, profile.md and profile.html into a folder; all are made before any is written."""
     check(report)
     contents = {
-        "profile.json": json.dumps(report, indent=1) + "\n",
-        "profile.md": markdown(report),
+        "profile.json": (json.dumps(report, indent=1) + "\n").encode(),
+        "profile.md": markdown(report).encode("utf-8", "backslashreplace"),
         "profile.html": page([report]),
     }
     names = {out / name: out / f".{name}.{secrets.token_hex(6)}.tmp" for name in contents}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for (name, text), temporary in zip(contents.items(), names.values(), strict=True):
+        for (name, content), temporary in zip(contents.items(), names.values(), strict=True):
             if (out / name).is_dir():
                 raise PlicError(f"cannot write {out / name}: it is a folder")
-            temporary.write_text(text, "utf-8")
+            temporary.write_bytes(content)
         for path, temporary in names.items():
             temporary.replace(path)
     except OSError as error:
@@ -74,9 +83,12 @@ def write_reports(report: Report, out: Path) -> list[Path]:
     return list(names)
 
 
-def energy_text(run: dict[str, Any], side: str) -> str:
+# --- texts of figures
+
+
+def energy_text(run: Run, side: str) -> str:
     """Energy of a side per picture, or why there is none."""
-    energy = run["energy"].get(side, {"available": False, "reason": "not measured"})
+    energy = run["energy"].get(side, unavailable("not measured"))
     if not energy["available"]:
         return f"not available: {energy['reason']}"
     return (
@@ -85,36 +97,39 @@ def energy_text(run: dict[str, Any], side: str) -> str:
     )
 
 
-def processor_text(latency: dict[str, Any]) -> str:
+def processor_text(latency: Latency) -> str:
     """Median milliseconds of processor time, if that was measured."""
     return f"{latency['processor']['median_ms']:.2f}" if "processor" in latency else "not measured"
 
 
-TIME_HEAD = ("picture", "side", "median ms", "p90", "p99", "sd", "min", "max", "first", "ms/MP", "processor ms")
+def per_megapixel(run: Run, amount: float) -> float:
+    """An amount of a whole picture by megapixel."""
+    return amount / megapixels(run["height"], run["width"])
 
 
-def time_row(run: dict[str, Any], side: str) -> list[str]:
-    """Under `TIME_HEAD`: how long a side of a run took."""
-    latency = run["latency_metrics"][side]
-    total = latency["total"]
-    cells = [f"{total[k]:.2f}" for k in ("median_ms", "p90_ms", "p99_ms", "stddev_ms", "min_ms", "max_ms")]
-    per_megapixel = total["median_ms"] / (run["width"] * run["height"] / 1e6)
-    cells += [f"{latency['first_inference_ms']:.2f}", f"{per_megapixel:.2f}", processor_text(latency)]
-    return [run["image"], side, *cells]
-
-
-def instructions_text(run: dict[str, Any], side: str) -> str:
+def instructions_text(run: Run, side: str) -> str:
     """Instructions of a side, and by pixel; or why they were not counted."""
-    counted = run.get("instructions", {"available": False, "reason": "not counted"})
+    counted = run.get("instructions", unavailable("not counted"))
     if not counted["available"]:
         return f"not available: {counted['reason']}"
-    return f"{counted[side] / 1e6:.2f} million, {counted[side] / run['width'] / run['height']:.0f} a pixel"
+    count = counted["encode"] if side == "encode" else counted["decode"]
+    return f"{count / 1e6:.2f} million, {count / run['width'] / run['height']:.0f} a pixel"
 
 
-def determinism_text(determinism: dict[str, Any]) -> str:
+def memory_text(run: Run) -> str:
+    """The most memory in MB, or why that is not known."""
+    memory = run.get("memory_metrics", {})
+    if "peak_mem_mb" in memory:
+        return f"{memory['peak_mem_mb']:.1f} MB, whole process"
+    if "decoder_mem_mb" in memory:
+        return f"{memory['decoder_mem_mb']:.1f} MB, decoder"
+    return f"not available: {memory.get('not_available', 'not measured')}"
+
+
+def determinism_text(determinism: Determinism | Unavailable) -> str:
     """Whether results equalled the reference, and where not."""
     if not determinism["available"]:
-        return str(determinism["reason"])
+        return determinism["reason"]
     if determinism["equal"]:
         return f"equal, {len(determinism['stages'])} of {len(determinism['stages'])} hashes"
     place = determinism["first_difference"]
@@ -123,7 +138,7 @@ def determinism_text(determinism: dict[str, Any]) -> str:
     return f"DIFFERS first in {wrong}{detail}; largest pixel difference {determinism['max_difference']}"
 
 
-def vectors_text(vectors: dict[str, Any]) -> str:
+def vectors_text(vectors: Vectors | Unavailable) -> str:
     """How many conformance vectors gave the recorded hashes on the device, and which did not."""
     if not vectors["available"]:
         return f"Conformance vectors: {vectors['reason']}"
@@ -134,29 +149,10 @@ def vectors_text(vectors: dict[str, Any]) -> str:
     )
 
 
-NETWORK_HEAD = ("network", "source", "operator", "ms")
-
-
-def network_rows(device: dict[str, Any]) -> list[list[str]]:
-    """Under `NETWORK_HEAD`: times that a runtime's own profiler gave of networks and their operators."""
-    tool, profiler = (device.get("networks", {}).get(key, {}) for key in ("benchmark_model", "operators"))
-    rows = []
-    for name, network in tool.items() if tool.get("available") else ():
-        if name != "available":
-            rows.append([name, "benchmark_model", "all", f"{network['latency_metrics']['avg_ms']:.3f}"])
-            rows += [["", "", op["operator"], f"{op['avg_ms']:.3f}"] for op in network.get("operators", ())]
-    for name, operators in profiler["times"].items() if profiler.get("available") else ():
-        for op in operators:
-            rows.append([name, profiler["source"], op["operator"], f"{op['median_ms']:.3f}"])
-    if device["emulated"]:
-        rows = [[*row[:3], "emulated"] for row in rows if row[2] == "all"]
-    return rows
-
-
-def conditions_text(device: dict[str, Any]) -> str:
+def conditions_text(device: DeviceResult) -> str:
     """Clock rates and temperatures before and after, as far as the device tells; empty when it tells nothing."""
 
-    def range_of(values: list[float], scale: float, unit: str) -> str:
+    def range_of(values: Sequence[float], scale: float, unit: str) -> str:
         low, high = f"{min(values) * scale:.4g}", f"{max(values) * scale:.4g}"
         return (low if low == high else f"{low} to {high}") + f" {unit}"
 
@@ -167,14 +163,14 @@ def conditions_text(device: dict[str, Any]) -> str:
             parts.append(range_of(list(found["cpu_khz"].values()), 1e-6, "GHz"))
         if found["temperature_c"]:
             parts.append(range_of(list(found["temperature_c"].values()), 1, "°C"))
-        if found.get("load_1min") is not None:
-            parts.append(f"load {found['load_1min']:g}")
+        if (load := found.get("load_1min")) is not None:
+            parts.append(f"load {load:g}")
         if parts:
             texts.append(f"{moment}: {', '.join(parts)}")
     return "; ".join(texts)
 
 
-def sides(report: Report, emulated: bool) -> Iterator[tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]]:
+def sides(report: Report, emulated: bool) -> Iterator[tuple[DeviceResult, Run, str, Latency]]:
     """(device, run, side, latency) of everything that was timed on devices that are emulated, or are not."""
     for device in report["devices"]:
         for run in device["runs"] if device["emulated"] == emulated else ():
@@ -182,86 +178,145 @@ def sides(report: Report, emulated: bool) -> Iterator[tuple[dict[str, Any], dict
                 yield device, run, side, latency
 
 
-def markdown(report: Report) -> str:
-    """The report's figures as text."""
+def facts(report: Report) -> list[str]:
+    """What was measured, and how, as short texts."""
     bundle, protocol = report["bundle"], report["protocol"]
-    lines = [
-        "# Rule",
-        "",
-        f"{report['created']}, target {bundle['target']}, profile {bundle['profile']}, "
-        f"model {bundle['model_id'][:16]}, quality {protocol['quality']:g}, {protocol['num_runs']} runs after "
-        f"{protocol['num_warmup_runs']} warm-ups, {protocol['threads']} thread(s)",
-        "",
+    return [
+        report["created"],
+        f"target {bundle['target']}",
+        f"rule {bundle['profile']}",
+        f"model {bundle['model_id'][:16]}",
+        f"{bundle['model_size_mb']:.3g} MB",
+        f"quality {protocol['quality']:g}",
+        f"{protocol['num_runs']} runs after {protocol['num_warmup_runs']} warm-ups",
+        f"{protocol['threads']} thread{'s' * (protocol['threads'] > 1)}",
     ]
-    for device in report["devices"]:
-        about = ", ".join(f"{key} {value}" for key, value in device["properties"].items())
-        lines += [f"## {device['name']}{' (emulated)' if device['emulated'] else ''}", "", about, ""]
-        if conditions := conditions_text(device):
-            lines += [conditions, ""]
-        lines += [f"- **{flag}**" for flag in device["flags"]] + ([""] if device["flags"] else [])
-        lines += _instruction_lines(device) if device["emulated"] else _time_lines(device)
-        lines += ["", "| picture | bpp | PSNR dB | memory | determinism |", "|---|---|---|---|---|"]
-        for run in device["runs"]:
-            memory = ", ".join(f"{k} {v}" for k, v in run.get("memory_metrics", {}).items()) or "not measured"
-            psnr = "lossless" if run["psnr_db"] is None else f"{run['psnr_db']:.2f}"
-            lines.append(
-                f"| {run['image']} | {run['bpp']:.3f} | {psnr} | {memory} | {determinism_text(run['determinism'])} |"
-            )
-        if "vectors" in device:
-            lines += ["", vectors_text(device["vectors"])]
-        if rows := network_rows(device):
-            lines += ["", "| " + " | ".join(NETWORK_HEAD) + " |", "|" + "---|" * len(NETWORK_HEAD)]
-            lines += ["| " + " | ".join(row) + " |" for row in rows]
-        lines.append("")
-    return "\n".join(lines) + "\n"
 
 
-def _instruction_lines(device: dict[str, Any]) -> list[str]:
-    lines = ["| picture | side | instructions | energy |", "|---|---|---|---|"]
+# --- tables
+
+TIME_HEAD = ("picture", "side", "median ms", "p90", "p99", "sd", "min", "max", "first", "ms/MP", "processor ms")
+
+
+def tables(device: DeviceResult, summary: bool = False) -> list[Table]:
+    """Everything that was measured on a device; `summary` leaves out stages and networks."""
+    made = [_instructions(device) if device["emulated"] else _times(device), _outcomes(device), _energies(device)]
+    if summary:
+        return made
+    if not device["emulated"]:
+        made.insert(1, _stages(device))
+    if rows := network_rows(device):
+        made.append(Table("Networks and operators", ("network", "source", "operator", "ms"), rows, words=3))
+    return made
+
+
+def _times(device: DeviceResult) -> Table:
+    rows = []
     for run in device["runs"]:
-        for side in run["latency_metrics"]:
-            lines.append(f"| {run['image']} | {side} | {instructions_text(run, side)} | {energy_text(run, side)} |")
-    return lines
+        for side, latency in run["latency_metrics"].items():
+            total = latency["total"]
+            figures = [
+                *(total["median_ms"], total["p90_ms"], total["p99_ms"], total["stddev_ms"], total["min_ms"]),
+                *(total["max_ms"], latency["first_inference_ms"], per_megapixel(run, total["median_ms"])),
+            ]
+            rows.append([run["image"], side, *(f"{value:.2f}" for value in figures), processor_text(latency)])
+    return Table("Time of each side in ms", TIME_HEAD, rows, words=2)
 
 
-def _time_lines(device: dict[str, Any]) -> list[str]:
-    lines = ["| " + " | ".join((*TIME_HEAD, "energy")) + " |", "|" + "---|" * (len(TIME_HEAD) + 1)]
-    for run in device["runs"]:
-        for side in run["latency_metrics"]:
-            lines.append("| " + " | ".join([*time_row(run, side), energy_text(run, side)]) + " |")
-    lines += ["", "| picture | side | stage | median ms | part |", "|---|---|---|---|---|"]
+def _stages(device: DeviceResult) -> Table:
+    rows = []
     for run in device["runs"]:
         for side, latency in run["latency_metrics"].items():
             whole = sum(s["median_ms"] for s in latency["stages"].values()) or 1.0
             for name, stage in latency["stages"].items():
-                part = f"{stage['median_ms']:.2f} | {stage['median_ms'] / whole:.0%}"
-                lines.append(f"| {run['image']} | {side} | {name} | {part} |")
-    return lines
+                part = f"{stage['median_ms'] / whole:.0%}"
+                rows.append([run["image"], side, name, f"{stage['median_ms']:.2f}", part])
+    return Table("Time of each stage", ("picture", "side", "stage", "median ms", "part"), rows, words=3)
 
 
-def page(reports: Sequence[Report]) -> str:
-    """One HTML page of any number of reports, plots inside as SVG; nothing is loaded from elsewhere."""
-    body = []
-    for number, report in enumerate(reports):
-        label = f"Report {number + 1}: " if len(reports) > 1 else ""
-        bundle, protocol = report["bundle"], report["protocol"]
-        body.append(
-            f"<h2>{label}{html.escape(bundle['target'])}, profile {bundle['profile']}</h2><p class=facts>"
-            f"{html.escape(report['created'])} · model {bundle['model_id'][:16]} · quality {protocol['quality']:g} · "
-            f"{protocol['num_runs']} runs after {protocol['num_warmup_runs']} warm-ups · "
-            f"{protocol['threads']} thread(s)</p>"
-        )
-        for device in report["devices"]:
-            about = " · ".join(f"{k} {html.escape(v)}" for k, v in device["properties"].items())
-            emulated = " <b class=bad>emulated</b>" if device["emulated"] else ""
-            flags = "".join(f"<li class=bad>{html.escape(flag)}</li>" for flag in device["flags"])
-            body.append(f"<h3>{html.escape(device['name'])}{emulated}</h3><p class=facts>{about}</p>")
-            body.append(f"<p class=facts>{html.escape(conditions_text(device))}</p><ul>{flags}</ul>")
-            body.append(_tables(device))
-            if rows := network_rows(device):
-                body.append(_table(NETWORK_HEAD, rows))
-            if "vectors" in device:
-                body.append(f"<p>{html.escape(vectors_text(device['vectors']))}</p>")
+def _instructions(device: DeviceResult) -> Table:
+    rows = [[run["image"], side, instructions_text(run, side)] for run in device["runs"]
+            for side in run["latency_metrics"]]  # fmt: skip
+    return Table("Instructions of each side", ("picture", "side", "instructions"), rows, words=3)
+
+
+def _outcomes(device: DeviceResult) -> Table:
+    rows, bad = [], set()
+    for number, run in enumerate(device["runs"]):
+        psnr = "lossless" if run["psnr_db"] is None else f"{run['psnr_db']:.2f}"
+        size = size_text(run["height"], run["width"])
+        if not run["determinism"].get("equal", True):
+            bad.add(number)
+        rows.append([run["image"], size, f"{run['bpp']:.3f}", psnr, memory_text(run),
+                     determinism_text(run["determinism"])])  # fmt: skip
+    head = ("picture", "size", "bpp", "PSNR dB", "memory", "against the reference")
+    return Table("Files, memory and exactness", head, rows, frozenset(bad), words=6)
+
+
+def _energies(device: DeviceResult) -> Table:
+    rows = [[run["image"], side, energy_text(run, side)] for run in device["runs"] for side in run["latency_metrics"]]
+    return Table("Energy", ("picture", "side", "energy"), rows, words=3)
+
+
+def network_rows(device: DeviceResult) -> list[list[str]]:
+    """Times that a runtime's own profiler gave of networks and their operators: network, source, operator, ms."""
+    networks = device.get("networks", {})
+    tool, profiler = networks.get("benchmark_model"), networks.get("operators")
+    rows = []
+    if tool and tool["available"]:
+        for name, network in tool.get("networks", {}).items():
+            rows.append([name, "benchmark_model", "all", f"{network['latency_metrics']['avg_ms']:.3f}"])
+            rows += [["", "", op["operator"], f"{op['avg_ms']:.3f}"] for op in network.get("operators", ())]
+    if profiler and profiler["available"]:
+        for name, operators in profiler["times"].items():
+            rows += [[name, profiler["source"], op["operator"], f"{op['median_ms']:.3f}"] for op in operators]
+    if device["emulated"]:
+        rows = [[*row[:3], "emulated"] for row in rows if row[2] == "all"]
+    return rows
+
+
+def markdown(report: Report) -> str:
+    """The report's figures as text."""
+    lines = ["# Profile", "", markdown_text(", ".join(facts(report))), ""]
+    for device in report["devices"]:
+        about = ", ".join(f"{key} {value}" for key, value in device["properties"].items())
+        title = f"{device['name']}{' (emulated)' if device['emulated'] else ''}"
+        lines += [f"## {markdown_text(title)}", "", markdown_text(about), ""]
+        if conditions := conditions_text(device):
+            lines += [markdown_text(conditions), ""]
+        lines += [f"- **{markdown_text(flag)}**" for flag in device["flags"]] + ([""] if device["flags"] else [])
+        for table in tables(device):
+            lines += [f"### {table.title}", "", *table.markdown(), ""]
+        if "vectors" in device:
+            lines += [markdown_text(vectors_text(device["vectors"])), ""]
+    return "\n".join(lines)
+
+
+# --- the page
+
+
+@dataclass(frozen=True)
+class _Device:
+    """A device as the page shows it."""
+
+    title: str
+    about: str
+    conditions: str
+    flags: list[str]
+    tables: list[Table]
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A report as the page shows it."""
+
+    title: str
+    facts: str
+    devices: list[_Device]
+
+
+def page(reports: Sequence[Report], comparison: Comparison | None = None) -> bytes:
+    """One HTML page of any number of reports, plots inside as SVG; of two with what changed, rises highlighted."""
     plots = {
         "Instructions": _instruction_plot(reports),
         "Where the time goes": _stage_plot(reports),
@@ -269,168 +324,159 @@ def page(reports: Sequence[Report]) -> str:
         "Rate and distortion against time": _rd_plot(reports),
         "Energy": _energy_plot(reports),
     }
-    figures = "".join(f"<h2>{title}</h2>{svg}" for title, svg in plots.items() if svg)
-    template = (resources.files("pocketlic.profiling.device") / "page.html").read_text("utf-8")
-    return template.replace("@FIGURES@", figures).replace("@BODY@", "".join(body))
-
-
-def _tables(device: dict[str, Any]) -> str:
-    latency, outcome, hashes = [], [], []
-    for run in device["runs"]:
-        for side in run["latency_metrics"]:
-            counted = [run["image"], side, instructions_text(run, side)]
-            latency.append(counted if device["emulated"] else time_row(run, side))
-        energy = _energy_of(run)
-        memory = ", ".join(f"{k} {v}" for k, v in run.get("memory_metrics", {}).items()) or "not measured"
-        psnr = "lossless" if run["psnr_db"] is None else f"{run['psnr_db']:.2f}"
-        outcome.append([run["image"], f"{run['bpp']:.3f}", psnr, memory, energy])
-        determinism = run["determinism"]
-        marks = "".join(
-            f'<span class="{"good" if s["equal"] else "bad"} cell" title="{s["stage"]} {s["sha256"][:16]}"></span>'
-            for s in determinism.get("stages", ())
-        )
-        hashes.append(
-            f"<tr><td>{html.escape(run['image'])}</td><td>{marks}</td>"
-            f"<td>{html.escape(determinism_text(determinism))}</td></tr>"
-        )
-    head = ("picture", "side", "instructions") if device["emulated"] else TIME_HEAD
-    return (
-        _table(head, latency)
-        + _table(["picture", "bpp", "PSNR dB", "memory", "energy"], outcome, "scroll text")
-        + "<div class='scroll text'><table><tr><th>picture</th><th>hashes by stage</th>"
-        + "<th>against the reference</th></tr>"
-        + "".join(hashes)
-        + "</table></div>"
+    return render(
+        "profile.html",
+        title="Pocketlic profile" if comparison is None else "Pocketlic profiles compared",
+        verdict=comparison.verdict if comparison else "",
+        changes=comparison.table if comparison else None,
+        mismatches=comparison.mismatches if comparison else (),
+        differences=comparison.differences if comparison else (),
+        reports=[_shown(report, f"Report {i + 1}: " if len(reports) > 1 else "") for i, report in enumerate(reports)],
+        figures={title: drawing for title, drawing in plots.items() if drawing},
     )
 
 
-def _energy_of(run: dict[str, Any]) -> str:
-    texts = {side: energy_text(run, side) for side in run["energy"]}
-    if len(set(texts.values())) == 1 and not any(e["available"] for e in run["energy"].values()):
-        return next(iter(texts.values()))  # one reason for both sides
-    return "; ".join(f"{side} {text}" for side, text in texts.items())
+def _shown(report: Report, label: str) -> _Shown:
+    devices = []
+    for device in report["devices"]:
+        about = " · ".join(f"{key} {value}" for key, value in device["properties"].items())
+        flags = [*device["flags"], *([vectors_text(device["vectors"])] if "vectors" in device else [])]
+        title = f"{device['name']}{' (emulated)' if device['emulated'] else ''}"
+        devices.append(_Device(title, about, conditions_text(device), flags, tables(device)))
+    title = f"{label}{report['bundle']['target']}, rule {report['bundle']['profile']}"
+    return _Shown(title, " · ".join(facts(report)), devices)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], style: str = "scroll") -> str:
-    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<div class='{style}'><table><tr>{top}</tr>{body}</table></div>"
+_Timed = tuple[str, DeviceResult, Run, str, Latency]
 
 
-def _sides(
-    reports: Sequence[Report], emulated: bool = False
-) -> list[tuple[str, dict[str, Any], dict[str, Any], str, dict[str, Any]]]:
+def _sides(reports: Sequence[Report], emulated: bool = False) -> list[_Timed]:
     """(label, device, run, side, latency), of all reports, as `sides` has them of one."""
     rows = []
     for number, report in enumerate(reports):
         for device, run, side, latency in sides(report, emulated):
             prefix = f"{number + 1}: " if len(reports) > 1 else ""
             where = f"{device['name']}, " if len(report["devices"]) > 1 or len(reports) > 1 else ""
-            rows.append((f"{prefix}{where}{run['image']}, {side}", device, run, side, latency))
+            rows.append((printable(f"{prefix}{where}{run['image']}, {side}"), device, run, side, latency))
     return rows
 
 
-def _figure(height: float) -> Any:
-    from matplotlib.figure import Figure
+_STYLE: dict[Any, object] = {
+    "svg.hashsalt": "pocketlic", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
+    "text.parse_math": False, "legend.framealpha": 0,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color",
+                     "legend.edgecolor"), INK),
+}  # fmt: skip
 
-    return Figure(figsize=(7.2, height), layout="constrained")
 
-
-def _svg(figure: Any) -> str:
-    from matplotlib import rc_context
-
-    buffer = StringIO()
-    with rc_context({"svg.hashsalt": "pocketlic", "svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+def _drawing(height: float, plot: Callable[[Axes], None], **labels: str) -> Markup:
+    """What `plot` draws, as SVG in the colours of the page."""
+    with rc_context(_STYLE), catch_warnings():
+        filterwarnings("ignore", "Glyph")  # fonts here may lack what the browser's have
+        figure = Figure(figsize=(7.2, height), layout="constrained")
+        plot(figure.add_subplot(**labels))
+        buffer = StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
-    return f"<div class=scroll>{text[text.index('<svg') :]}</div>"
+    return Markup(text[text.index("<svg") :].replace(INK, "currentColor"))
 
 
-def _stage_plot(reports: Sequence[Report]) -> str:
-    rows = _sides(reports)
+def _bars(rows: Sequence[str], plot: Callable[[Axes], None], **labels: str) -> Markup | str:
+    """A drawing of one bar, or line of dots, for each row; empty without rows."""
     if not rows:
         return ""
+
+    def labelled(axes: Axes) -> None:
+        plot(axes)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.invert_yaxis()
+
+    return _drawing(0.9 + 0.34 * len(rows), labelled, **labels)
+
+
+def _stage_plot(reports: Sequence[Report]) -> Markup | str:
+    rows = _sides(reports)
     names = list(dict.fromkeys(name for row in rows for name in row[4]["stages"]))
-    figure = _figure(1.4 + 0.34 * len(rows))
-    axes = figure.add_subplot(xlabel="median milliseconds per megapixel")
-    for position, (_, _, run, _, latency) in enumerate(rows):
-        left = 0.0
+
+    def plot(axes: Axes) -> None:
         for index, name in enumerate(names):
-            if name in latency["stages"]:
-                width = latency["stages"][name]["median_ms"] / (run["width"] * run["height"] / 1e6)
-                axes.barh(position, width, left=left, color=COLOURS[index % len(COLOURS)], height=0.7)
-                left += width
-    for index, name in enumerate(names):
-        axes.barh(0, 0, color=COLOURS[index % len(COLOURS)], label=name)
-    axes.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=8)
-    axes.invert_yaxis()
-    figure.legend(loc="outside upper center", ncols=4, fontsize=7)
-    return _svg(figure)
+            axes.barh(0, 0, color=COLOURS[index % len(COLOURS)], label=name)
+        for position, (_, _, run, _, latency) in enumerate(rows):
+            left = 0.0
+            for index, name in enumerate(names):
+                if name in latency["stages"]:
+                    width = per_megapixel(run, latency["stages"][name]["median_ms"])
+                    axes.barh(position, width, left=left, color=COLOURS[index % len(COLOURS)], height=0.7)
+                    left += width
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, fontsize=8)
+
+    return _bars([row[0] for row in rows], plot, xlabel="median ms/MP")
 
 
-def _instruction_plot(reports: Sequence[Report]) -> str:
-    rows = [row for row in _sides(reports, emulated=True) if row[2].get("instructions", {}).get("available")]
-    if not rows:
-        return ""
-    figure = _figure(0.9 + 0.34 * len(rows))
-    axes = figure.add_subplot(xlabel="instructions per pixel")
-    for position, (_, _, run, side, _) in enumerate(rows):
-        count = run["instructions"][side] / (run["width"] * run["height"])
-        axes.barh(position, count, color=COLOURS[0 if side == "encode" else 1], height=0.7)
-    axes.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=8)
-    axes.invert_yaxis()
-    return _svg(figure)
+def _instruction_plot(reports: Sequence[Report]) -> Markup | str:
+    rows = []
+    for label, _, run, side, _ in _sides(reports, emulated=True):
+        counted = run.get("instructions")
+        if counted and counted["available"]:
+            count = counted["encode"] if side == "encode" else counted["decode"]
+            rows.append((label, side, count / (run["width"] * run["height"])))
+
+    def plot(axes: Axes) -> None:
+        for position, (_, side, count) in enumerate(rows):
+            axes.barh(position, count, color=COLOURS[side != "encode"], height=0.7)
+
+    return _bars([row[0] for row in rows], plot, xlabel="instructions per pixel")
 
 
-def _spread_plot(reports: Sequence[Report]) -> str:
+def _spread_plot(reports: Sequence[Report]) -> Markup | str:
     rows = _sides(reports)
-    if not rows:
-        return ""
-    figure = _figure(0.9 + 0.34 * len(rows))
-    axes = figure.add_subplot(xlabel="milliseconds (dots: runs; line: median; cross: first, cold)", xscale="log")
-    for position, (_, _, _, side, latency) in enumerate(rows):
-        samples = latency["total"]["samples_ms"]
-        colour = COLOURS[0] if side == "encode" else COLOURS[1]
-        axes.plot(samples, [position] * len(samples), "o", ms=4, alpha=0.35, color=colour)
-        axes.plot([latency["total"]["median_ms"]] * 2, [position - 0.3, position + 0.3], color="black", lw=1.5)
-        axes.plot(latency["first_inference_ms"], position, "x", ms=6, color=colour)
-    axes.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=8)
-    axes.invert_yaxis()
-    axes.grid(axis="x", alpha=0.3)
-    return _svg(figure)
+
+    def plot(axes: Axes) -> None:
+        for position, (_, _, _, side, latency) in enumerate(rows):
+            samples, colour = latency["total"]["samples_ms"], COLOURS[side != "encode"]
+            axes.plot(samples, [position] * len(samples), "o", ms=4, alpha=0.35, color=colour)
+            axes.plot([latency["total"]["median_ms"]] * 2, [position - 0.3, position + 0.3], color=INK, lw=1.5)
+            axes.plot(latency["first_inference_ms"], position, "x", ms=6, color=colour)
+        axes.set_xscale("log")
+        axes.grid(axis="x", alpha=0.2)
+
+    return _bars([row[0] for row in rows], plot, xlabel="ms (dots: runs; line: median; cross: first, cold)")
 
 
-def _rd_plot(reports: Sequence[Report]) -> str:
+def _rd_plot(reports: Sequence[Report]) -> Markup | str:
     rows = [row for row in _sides(reports) if row[2]["psnr_db"] is not None]
     if not rows:
         return ""
-    figure = _figure(4.2)
-    axes = figure.add_subplot(xlabel="median milliseconds per megapixel", ylabel="PSNR, dB")
-    for _, _, run, side, latency in rows:
-        x = latency["total"]["median_ms"] / (run["width"] * run["height"] / 1e6)
-        axes.plot(x, run["psnr_db"], "o" if side == "decode" else "^", color=COLOURS[1 if side == "decode" else 0])
-        axes.annotate(f"{run['image']}\n{run['bpp']:.2f} bpp", (x, run["psnr_db"]), fontsize=6, xytext=(4, 4),
-                      textcoords="offset points")  # fmt: skip
-    axes.plot([], [], "o", color=COLOURS[1], label="decode")
-    axes.plot([], [], "^", color=COLOURS[0], label="encode")
-    axes.margins(0.2)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return _svg(figure)
+
+    def plot(axes: Axes) -> None:
+        for _, _, run, side, latency in rows:
+            x, y = per_megapixel(run, latency["total"]["median_ms"]), run["psnr_db"]
+            assert y is not None
+            axes.plot(x, y, "o" if side == "decode" else "^", color=COLOURS[side != "encode"])
+            text = f"{printable(run['image'])}\n{run['bpp']:.2f} bpp"
+            axes.annotate(text, (x, y), fontsize=7, xytext=(4, 4), textcoords="offset points")
+        axes.plot([], [], "o", color=COLOURS[1], label="decode")
+        axes.plot([], [], "^", color=COLOURS[0], label="encode")
+        axes.margins(0.2)
+        axes.grid(alpha=0.2)
+        axes.legend()
+
+    return _drawing(4.2, plot, xlabel="median ms/MP", ylabel="PSNR dB")
 
 
-def _energy_plot(reports: Sequence[Report]) -> str:
-    everything = [*_sides(reports), *_sides(reports, emulated=True)]
-    rows = [(label, run, run["energy"].get(side, {})) for label, _, run, side, _ in everything]
-    measured = [row for row in rows if row[2].get("available")]
-    if not measured:
-        reasons = sorted({energy["reason"] for _, _, energy in rows if "reason" in energy})
-        return f"<p>not available: {html.escape('; '.join(reasons) or 'not measured')}</p>"
-    figure = _figure(0.9 + 0.34 * len(measured))
-    axes = figure.add_subplot(xlabel="mJ per megapixel, idle subtracted, one standard deviation")
-    for position, (_, run, energy) in enumerate(measured):
-        error = energy["uncertainty_mj_per_image"] / (run["width"] * run["height"] / 1e6)
-        axes.barh(position, energy["mj_per_megapixel"], xerr=error, color=COLOURS[2], height=0.7, capsize=3)
-    axes.set_yticks(range(len(measured)), [label for label, _, _ in measured], fontsize=8)
-    axes.invert_yaxis()
-    return _svg(figure)
+def _energy_plot(reports: Sequence[Report]) -> Markup | str:
+    rows, reasons = [], set()
+    for label, _, run, side, _ in [*_sides(reports), *_sides(reports, emulated=True)]:
+        energy = run["energy"].get(side, unavailable("not measured"))
+        if energy["available"]:
+            error = per_megapixel(run, energy["uncertainty_mj_per_image"])
+            rows.append((label, energy["mj_per_megapixel"], error))
+        else:
+            reasons.add(energy["reason"])
+
+    def plot(axes: Axes) -> None:
+        for position, (_, energy, error) in enumerate(rows):
+            axes.barh(position, energy, xerr=error, color=COLOURS[2], ecolor=INK, height=0.7, capsize=3)
+
+    drawn = _bars([row[0] for row in rows], plot, xlabel="mJ/MP, idle subtracted, one standard deviation")
+    return drawn or f"not available: {'; '.join(sorted(reasons))}"

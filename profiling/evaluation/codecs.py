@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,12 @@ from ...models.errors import install_command
 from ...quantization.model import IntegerModel, load_model
 from ...quantization.network import Rule
 from ...quantization.shipped import default_tune, for_quality, shipped
+from ..text import picture_name
+from .metrics import ycbcr
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.video.plane import VideoPlane
 
 Pixels = NDArray[np.uint8]
 
@@ -81,8 +88,12 @@ class ImageCodec(Protocol):
 
 def read_source(path: Path) -> Source:
     """Read a picture; grey becomes RGB, so that all metrics fit. PlicError when it cannot be read."""
-    pixels = read_picture(path).pixels
-    return Source(path.stem, pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2))
+    return Source(picture_name(path), as_rgb(read_picture(path).pixels))
+
+
+def as_rgb(pixels: Pixels) -> Pixels:
+    """uint8 [H, W, 3] of pixels that may be grey, [H, W]."""
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
 
 
 # Packages that can change a file or a decoded pixel of ours. Whole: of single modules one was always forgotten.
@@ -184,19 +195,28 @@ def require_pictures(folder: Path) -> list[Path]:
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file())
     if not paths:
         raise PlicError(f"{folder} has no pictures")
-    stems = [p.stem for p in paths]
-    twice = next((s for s in stems if stems.count(s) > 1), None)
+    names = [picture_name(p) for p in paths]
+    twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise PlicError(f"{folder} has two pictures named {twice}")
     return paths
+
+
+def _quality(setting: float) -> Mapping[str, object]:
+    return {"quality": round(setting)}
+
+
+def _decibels(setting: float) -> Mapping[str, object]:
+    """JPEG 2000 has no quality: its target is a PSNR, here of 20 to 55 dB."""
+    return {"quality_mode": "dB", "quality_layers": [20 + 0.35 * setting]}
 
 
 @dataclass(frozen=True)
 class Pillow:
     """A codec that Pillow, or a plugin of it, writes and reads.
 
-    format: Pillow's name. options: what `Image.save` gets beside the quality. plugin: the package that brings
-    the format, if not Pillow itself. features: names of Pillow's libraries behind it, whose versions matter.
+    format: Pillow's name. options: what `Image.save` gets beside what `dial` makes of the setting. plugin: the package
+    that brings the format, if not Pillow itself. feature: name of Pillow's library behind it, whose version matters.
     """
 
     name: str
@@ -207,6 +227,7 @@ class Pillow:
     plugin: str = ""
     feature: str = ""
     encodes: bool = True
+    dial: Callable[[float], Mapping[str, object]] = _quality
 
     @property
     def identity(self) -> str:
@@ -220,7 +241,7 @@ class Pillow:
         """A file of the format."""
         _register(self.plugin)
         buffer = BytesIO()
-        Image.fromarray(source.pixels).save(buffer, self.format, quality=round(setting), **self.options)
+        Image.fromarray(source.pixels).save(buffer, self.format, **self.dial(setting), **self.options)
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> Pixels:
@@ -250,20 +271,6 @@ def _register(plugin: str) -> None:
         vars(import_module("pillow_jxl.JpegXLImagePlugin"))["DECODE_THREADS"] = 0
 
 
-_LOSSY = (5, 10, 20, 30, 45, 60, 75, 85, 92, 97)
-
-PILLOW_CODECS = (
-    Pillow("jpeg", "JPEG", ".jpg", _LOSSY, {"optimize": True}, feature="libjpeg_turbo"),
-    Pillow("jpeg-444", "JPEG", ".jpg", _LOSSY, {"optimize": True, "subsampling": 0}, feature="libjpeg_turbo"),
-    Pillow("webp", "WEBP", ".webp", (0, *_LOSSY), {"method": 6}, feature="webp"),
-    Pillow("avif", "AVIF", ".avif", _LOSSY, {"max_threads": 1}, feature="avif"),
-    Pillow("avif-444", "AVIF", ".avif", _LOSSY, {"max_threads": 1, "subsampling": "4:4:4"}, feature="avif"),
-    Pillow("jxl", "JXL", ".jxl", _LOSSY, {"num_threads": 0}, "pillow-jxl-plugin"),
-    Pillow("heic", "HEIF", ".heic", _LOSSY, {"enc_params": {"x265:pools": "none"}}, "pillow-heif"),
-)
-"""Defaults of each where nothing is said: JPEG, WebP, AVIF and HEIC in 4:2:0, JPEG XL in XYB."""
-
-
 @dataclass(frozen=True)
 class VvcStreams:
     """VVC pictures coded before: raw streams `NAME_qpQP.266`, one frame each.
@@ -276,6 +283,7 @@ class VvcStreams:
     name: str = "vvc"
     suffix: str = ".266"
     encodes: bool = False
+    plugin: str = "av"
 
     @property
     def settings(self) -> tuple[float, ...]:
@@ -300,15 +308,96 @@ class VvcStreams:
 
     def decode(self, data: bytes) -> Pixels:
         """Pixels of the first frame."""
-        import av
+        return _decode_video(data, "vvc", "yuv420p10le")
 
-        with av.open(BytesIO(data), "r", format="vvc") as container:
-            container.streams.video[0].codec_context.thread_count = 1
-            frame = next(container.decode(video=0))
-        if frame.format.name != "yuv420p10le":
-            raise PlicError(f"the stream holds {frame.format.name}, not yuv420p10le")
-        planes = [_plane(plane) for plane in frame.planes]
-        return rgb_of_video(planes[0], planes[1], planes[2])
+
+@dataclass(frozen=True)
+class Video:
+    """A picture as a stream of one intra frame: BT.709, limited range, 10 bits, 4:4:4, by FFmpeg's codecs in PyAV.
+
+    format: FFmpeg's name of the raw stream. options: of the encoder beside the preset `slow` and the rate factor, which
+    falls from 51 at setting 0 to 0 at setting 100.
+    """
+
+    name: str
+    library: str
+    format: str
+    suffix: str
+    settings: tuple[float, ...]
+    options: Mapping[str, str] = field(default_factory=dict)
+    encodes: bool = True
+    plugin: str = "av"
+
+    @property
+    def identity(self) -> str:
+        """Version and options."""
+        return f"PyAV {version('av')}, {self.library}, preset slow, yuv444p10le, {dict(self.options)}"
+
+    def encode(self, source: Source, setting: float) -> bytes:
+        """A raw stream, without messages such as the encoder's version."""
+        from av import CodecContext, FFmpegError, VideoCodecContext, VideoFrame
+
+        height, width = source.pixels.shape[:2]
+        context = CodecContext.create(self.library, "w")
+        assert isinstance(context, VideoCodecContext)
+        context.width, context.height, context.pix_fmt = width, height, "yuv444p10le"
+        context.time_base, context.thread_count = Fraction(1, 25), 1
+        context.options = {"preset": "slow", "crf": f"{51 - 0.51 * setting:g}", **self.options}
+        frame = VideoFrame(width, height, "yuv444p10le")
+        for plane, samples in zip(frame.planes, video_of_rgb(source.pixels), strict=True):
+            rows = np.zeros((plane.height, plane.line_size // 2), np.uint16)
+            rows[:, :width] = samples
+            plane.update(rows.tobytes())
+        try:
+            data = b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
+        except FFmpegError as error:
+            raise PlicError(f"{self.library} cannot encode {width}x{height}: {error.strerror}") from None
+        messages = rb"\x00?\x00\x00\x01\x06.*?(?=\x00\x00\x00?\x01|\Z)" if self.format == "h264" else rb"(?!)"
+        return re.sub(messages, b"", data, flags=re.DOTALL)
+
+    def decode(self, data: bytes) -> Pixels:
+        """Pixels of the frame."""
+        return _decode_video(data, self.format, "yuv444p10le")
+
+
+def _decode_video(data: bytes, format: str, pixel_format: str) -> Pixels:
+    """Pixels of the first frame of a raw stream."""
+    import av
+
+    with av.open(BytesIO(data), "r", format=format) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        frame: VideoFrame = next(container.decode(video=0))
+    if frame.format.name != pixel_format:
+        raise PlicError(f"the stream holds {frame.format.name}, not {pixel_format}")
+    planes = [_plane(plane) for plane in frame.planes]
+    return rgb_of_video(planes[0], planes[1], planes[2])
+
+
+_LOSSY = (5, 10, 20, 30, 45, 60, 75, 85, 92, 97)
+_ONE_THREAD = {"x265-params": "pools=none:frame-threads=1:info=0:log-level=error"}
+
+OTHER_CODECS: tuple[Pillow | Video, ...] = (
+    Pillow("jpeg", "JPEG", ".jpg", _LOSSY, {"optimize": True}, feature="libjpeg_turbo"),
+    Pillow("jpeg-444", "JPEG", ".jpg", _LOSSY, {"optimize": True, "subsampling": 0}, feature="libjpeg_turbo"),
+    Pillow("jpeg2000", "JPEG2000", ".j2k", _LOSSY, {"irreversible": True, "mct": 1, "no_jp2": True},
+           feature="jpg_2000", dial=_decibels),
+    Pillow("webp", "WEBP", ".webp", (0, *_LOSSY), {"method": 6}, feature="webp"),
+    Pillow("heic", "HEIF", ".heic", _LOSSY, {"enc_params": {"x265:pools": "none"}}, "pillow-heif"),
+    Pillow("avif", "AVIF", ".avif", _LOSSY, {"max_threads": 1}, feature="avif"),
+    Pillow("avif-444", "AVIF", ".avif", _LOSSY, {"max_threads": 1, "subsampling": "4:4:4"}, feature="avif"),
+    Pillow("jxl", "JXL", ".jxl", _LOSSY, {"num_threads": 0}, "pillow-jxl-plugin"),
+    Video("h264", "libx264", "h264", ".264", _LOSSY),
+    Video("h265", "libx265", "hevc", ".265", _LOSSY, _ONE_THREAD),
+)  # fmt: skip
+"""Defaults of each where nothing is said: JPEG, WebP, AVIF and HEIC in 4:2:0, JPEG XL in XYB, JPEG 2000 in 4:4:4."""
+
+FAST_CODECS = (
+    Pillow("webp-method-0", "WEBP", ".webp", _LOSSY, {"method": 0}, feature="webp"),
+    Pillow("avif-speed-10", "AVIF", ".avif", _LOSSY, {"max_threads": 1, "speed": 10}, feature="avif"),
+    Pillow("jxl-effort-1", "JXL", ".jxl", _LOSSY, {"num_threads": 0, "effort": 1}, "pillow-jxl-plugin"),
+    Pillow("jxl-effort-3", "JXL", ".jxl", _LOSSY, {"num_threads": 0, "effort": 3}, "pillow-jxl-plugin"),
+)
+"""The same at their fast presets, for comparisons of time; `all` leaves them out."""
 
 
 def rgb_of_video(y: NDArray[np.float32], cb: NDArray[np.float32], cr: NDArray[np.float32]) -> Pixels:
@@ -324,8 +413,14 @@ def rgb_of_video(y: NDArray[np.float32], cb: NDArray[np.float32], cr: NDArray[np
     return np.clip(np.round(255 * rgb), 0, 255).astype(np.uint8)
 
 
-def _plane(plane: Any) -> NDArray[np.float32]:
-    rows = np.frombuffer(plane, np.uint16).reshape(plane.height, plane.line_size // 2)
+def video_of_rgb(pixels: Pixels) -> NDArray[np.uint16]:
+    """BT.709 limited-range 10-bit planes [3, H, W] of uint8 RGB [H, W, 3]; `rgb_of_video` is the inverse."""
+    y, cb, cr = np.moveaxis(ycbcr(pixels) / 255, 2, 0)
+    return np.round([64 + 876 * y, 512 + 896 * cb, 512 + 896 * cr]).astype(np.uint16)
+
+
+def _plane(plane: VideoPlane) -> NDArray[np.float32]:
+    rows = np.frombuffer(bytes(plane), np.uint16).reshape(plane.height, plane.line_size // 2)
     return rows[:, : plane.width].astype(np.float32)
 
 
@@ -359,11 +454,11 @@ def parse_codecs(
     if not sets:
         sets = [tuple((w.quality, w.path) for w in shipped(rule, cast(Tune, tune))) for tune in kinds]
     ours = [Pocketlic(models, settings, int(level)) for models in sets for level in levels]
-    codecs: list[ImageCodec] = [*ours, *PILLOW_CODECS]
+    codecs: list[ImageCodec] = [*ours, *OTHER_CODECS]
     if vvc is not None:
         codecs.append(VvcStreams(vvc))
-    known = {codec.name: codec for codec in codecs}
-    wanted = list(known) if names == "all" else names.split(",")
+    known = {codec.name: codec for codec in (*codecs, *FAST_CODECS)}
+    wanted = [codec.name for codec in codecs] if names == "all" else names.split(",")
     if "pocketlic" in wanted:
         at = wanted.index("pocketlic")
         wanted[at : at + 1] = [codec.name for codec in ours]
@@ -379,7 +474,9 @@ def parse_codecs(
 
 
 def _require(plugin: str) -> None:
-    try:
-        _register(plugin)
-    except ImportError:
-        raise PlicError(f"this needs the package {plugin}: {install_command('profile')}") from None
+    if plugin:
+        try:
+            version(plugin)
+            _register(plugin)
+        except ImportError:  # PackageNotFoundError is one
+            raise PlicError(f"this needs the package {plugin}: {install_command('profile')}") from None

@@ -3,24 +3,28 @@
 Beside two PSNRs, the seven metrics of JPEG AI's common test conditions, computed as its reference software
 does it (except that FSIM looks at luma only, and that luma is not rounded): on BT.709 full-range luma;
 pictures too small for a metric's pyramid are extended with zeros; NLPD, a distance, counts as 1 - NLPD.
-`JPEG_AI` names the seven. MS-SSIM, VMAF and PSNR-HVS-M come from libraries; the tests compare the others with
-libraries, too.
+`JPEG_AI` names the seven, `METRICS` describes all. MS-SSIM, VMAF and PSNR-HVS-M come from libraries; the tests compare
+the others with libraries, too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from io import StringIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage  # type: ignore[import-untyped]
+from scipy import fft, ndimage
 
 from ...codec.errors import PlicError
+from ...codec.figures import psnr
+from ...models.errors import install_command
 from ...models.metric_tables import MS_SSIM_EXPONENTS, NLPD_CONSTANTS, NLPD_NEIGHBOURS, NLPD_TAPS
 
 Pixels = NDArray[np.uint8]
@@ -50,26 +54,21 @@ def luma(pixels: Pixels) -> Plane:
     return np.asarray(np.clip(pixels.astype(np.float64) @ _YCBCR[0], 0, 255))
 
 
-def _psnr(a: Plane | Pixels, b: Plane | Pixels) -> float:
-    mse = float(np.mean((a.astype(np.float64) - b) ** 2))
-    return min(float(10 * np.log10(255**2 / mse)), IDENTICAL_DB) if mse else IDENTICAL_DB
-
-
 def rgb_psnr(original: Pixels, decoded: Pixels) -> float:
     """PSNR in dB over all samples of RGB, as CompressAI's tables have it."""
-    return _psnr(original, decoded)
+    return min(psnr(original, decoded), IDENTICAL_DB)
 
 
 def yuv_psnr(original: Pixels, decoded: Pixels) -> float:
     """(6 Y + Cb + Cr) / 8 of the planes' PSNRs in dB, at full resolution."""
     a, b = ycbcr(original), ycbcr(decoded)
-    y, cb, cr = (_psnr(a[:, :, i], b[:, :, i]) for i in range(3))
+    y, cb, cr = (min(psnr(a[:, :, i], b[:, :, i]), IDENTICAL_DB) for i in range(3))
     return (6 * y + cb + cr) / 8
 
 
 def ms_ssim(a: Plane, b: Plane) -> float:
     """Multi-scale SSIM of lumas (Wang, Simoncelli, Bovik 2003), by pytorch-msssim."""
-    from pytorch_msssim import ms_ssim as library  # type: ignore[import-untyped]
+    from pytorch_msssim import ms_ssim as library
 
     return float(library(*(_tensor(_at_least(x, 164)) for x in (a, b)), data_range=255))
 
@@ -154,46 +153,70 @@ def psnr_hvs(a: Plane, b: Plane) -> float:
     return _psnr_hvs(a, b)[0]
 
 
-LumaMetric = Callable[[Plane, Plane], float]
+@dataclass(frozen=True)
+class Metric:
+    """A metric of an original and a decoded picture.
 
-JPEG_AI: dict[str, LumaMetric] = {
-    "ms_ssim": ms_ssim,
-    "vif_p": vif_p,
-    "fsim": fsim,
-    "nlpd": nlpd,
-    "iw_ssim": iw_ssim,
-    "vmaf": vmaf,
-    "psnr_hvs_m": psnr_hvs_m,
+    label: what reports call it. of: computes it, from two lumas if `luma`, else from two pictures. unit: dB or nothing.
+    package: the distribution that it needs, whose version matters, and the module of that.
+    """
+
+    label: str
+    of: Callable[[NDArray[Any], NDArray[Any]], float]
+    luma: bool = True
+    unit: str = ""
+    package: str = ""
+    module: str = ""
+
+    @property
+    def axis(self) -> str:
+        """The label with the unit."""
+        return f"{self.label}, {self.unit}" if self.unit else self.label
+
+
+METRICS = {
+    "rgb_psnr": Metric("RGB-PSNR", rgb_psnr, False, "dB"),
+    "yuv_psnr": Metric("YUV-PSNR 6:1:1", yuv_psnr, False, "dB"),
+    "ms_ssim": Metric("MS-SSIM", ms_ssim, package="pytorch-msssim", module="pytorch_msssim"),
+    "vif_p": Metric("VIFp", vif_p),
+    "fsim": Metric("FSIM", fsim),
+    "nlpd": Metric("1 - NLPD", nlpd),
+    "iw_ssim": Metric("IW-SSIM", iw_ssim),
+    "vmaf": Metric("VMAF", vmaf, package="vmaf-torch", module="vmaf_torch"),
+    "psnr_hvs_m": Metric("PSNR-HVS-M", psnr_hvs_m, unit="dB", package="psnr-hvsm", module="psnr_hvsm"),
+    "psnr_hvs": Metric("PSNR-HVS", psnr_hvs, unit="dB", package="psnr-hvsm", module="psnr_hvsm"),
 }
-_LUMA: dict[str, LumaMetric] = {**JPEG_AI, "psnr_hvs": psnr_hvs}
-_COLOUR: dict[str, Callable[[Pixels, Pixels], float]] = {"rgb_psnr": rgb_psnr, "yuv_psnr": yuv_psnr}
-METRICS = (*_COLOUR, *_LUMA)
-
-LIBRARIES = ("pytorch-msssim", "vmaf-torch", "psnr-hvsm")
+JPEG_AI = ("ms_ssim", "vif_p", "fsim", "nlpd", "iw_ssim", "vmaf", "psnr_hvs_m")
+LIBRARIES = tuple(dict.fromkeys(metric.package for metric in METRICS.values() if metric.package))
 """Distributions whose version determines a metric."""
 
 
-def measure(names: tuple[str, ...], original: Pixels, decoded: Pixels) -> dict[str, float]:
+def measure(names: Iterable[str], original: Pixels, decoded: Pixels) -> dict[str, float]:
     """The named metrics of uint8 [H, W, 3] RGB pictures of one size."""
-    lumas = (luma(original), luma(decoded)) if any(name in _LUMA for name in names) else None
-    values = {}
-    for name in names:
-        if name in _COLOUR:
-            values[name] = _COLOUR[name](original, decoded)
-        else:
-            assert lumas is not None
-            values[name] = _LUMA[name](*lumas)
-    return values
+    lumas = cache(lambda: (luma(original), luma(decoded)))
+    return {name: METRICS[name].of(*(lumas() if METRICS[name].luma else (original, decoded))) for name in names}
+
+
+def value_text(value: float) -> str:
+    """A metric's value, with the digits that matter."""
+    return f"{value:.{3 if value > 10 else 4}f}"
 
 
 def parse_metrics(names: str) -> tuple[str, ...]:
-    """The metrics that a command line names, also `jpeg-ai` or `all`. PlicError for an unknown one."""
+    """The metrics that a command line names, also `jpeg-ai` or `all`.
+
+    PlicError for an unknown one, or one whose package is missing.
+    """
     wanted: list[str] = []
     for name in names.split(","):
-        wanted += {"all": METRICS, "jpeg-ai": tuple(JPEG_AI)}.get(name, (name,))
+        wanted += {"all": tuple(METRICS), "jpeg-ai": JPEG_AI}.get(name, (name,))
     unknown = [n for n in wanted if n not in METRICS]
     if unknown:
         raise PlicError(f"there is no metric {unknown[0]!r}; there are {', '.join(METRICS)}, jpeg-ai and all")
+    for name in wanted:
+        if METRICS[name].module and find_spec(METRICS[name].module) is None:
+            package = METRICS[name].package
+            raise PlicError(f"the metric {name} needs the package {package}: {install_command('profile')}")
     return tuple(dict.fromkeys(wanted))
 
 
@@ -208,7 +231,7 @@ def _tensor(plane: Plane) -> Any:
 
 @cache
 def _vmaf() -> Any:
-    from vmaf_torch import VMAF  # type: ignore[import-untyped]
+    from vmaf_torch import VMAF
 
     return VMAF(enable_motion=False)
 
@@ -216,7 +239,7 @@ def _vmaf() -> Any:
 @cache
 def _psnr_hvs_hvsm() -> Any:
     with redirect_stdout(StringIO()):  # it prints that an optional part is missing
-        from psnr_hvsm import psnr_hvs_hvsm  # type: ignore[import-untyped]
+        from psnr_hvsm import psnr_hvs_hvsm
     return psnr_hvs_hvsm
 
 

@@ -21,15 +21,20 @@ from importlib.metadata import version
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
+from bjontegaard import bd_rate as bjontegaard_rate
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...codec.errors import PlicError
+from ...codec.figures import bits_per_pixel
 from ...codec.files import parse_json, write_atomic
+from ...console import printable, table_console
+from ..console import progress
+from ..text import picture_name
 from .codecs import (
+    OTHER_CODECS,
     ImageCodec,
     Pocketlic,
     Source,
@@ -100,8 +105,6 @@ def bd_rate(anchor: Curve, test: Curve) -> BdRate:
     or the test covers less than a third of the anchor's range of the metric: a mean over so little says
     nothing.
     """
-    from bjontegaard import bd_rate as bjontegaard_rate  # type: ignore[import-untyped]
-
     curves = [np.array(pareto(curve)) for curve in (anchor, test)]
     for name, points in zip(("anchor", "tested"), curves, strict=True):
         if len(points) < LEAST_POINTS:
@@ -235,8 +238,8 @@ class Evaluation:
             return None
         return float(np.mean(percents)), min(pictures for _, pictures in means)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+    def to_json(self) -> dict[str, object]:
+        """What evaluation.json has."""
         return {
             **asdict(self),
             "verified": len(self.verified),
@@ -261,7 +264,7 @@ def evaluate(
 ) -> Evaluation:
     """Code all pictures of a folder with all codecs at all settings, in `jobs` processes of one thread.
 
-    Files and records stay in `out`. BD-rates are taken against the codec named `anchor`, or VVC if there, in
+    Files and records stay in `out`. BD-rates are taken against the codec named `anchor`, or VVC or JPEG if there, in
     every metric; over Kodak's 24 pictures also against the published curves in RGB-PSNR. `verify` repeats
     ours with the NumPy reference. Raises PlicError when a picture cannot be read or coded, or `out` not be
     written.
@@ -272,7 +275,7 @@ def evaluate(
     names = [codec.name for codec in codecs]
     if anchor is not None and anchor not in names:
         raise PlicError(f"the anchor {anchor} is not among the codecs {', '.join(names)}")
-    anchor = anchor or ("vvc" if "vvc" in names else None)
+    anchor = anchor or next((name for name in ("vvc", "jpeg") if name in names), None)
     paths = require_pictures(folder)
     try:
         (out / "records").mkdir(parents=True, exist_ok=True)
@@ -286,9 +289,9 @@ def evaluate(
         for codec in codecs
         for setting in codec.settings
     ]
-    records = _records(todo, jobs, console or Console(stderr=True))
+    records = _records(todo, jobs, console or table_console(stderr=True))
     means = {name: _means([r for r in records if r.codec == name], metrics) for name in names}
-    pictures = tuple(path.stem for path in paths)
+    pictures = tuple(picture_name(path) for path in paths)
     comparable = pictures == PUBLISHED_PICTURES
     comparisons: list[Comparison] = []
     for name in names:
@@ -299,6 +302,14 @@ def evaluate(
             comparisons += [_against(name, anchor, metric, records, means) for metric in metrics]
     identities = {codec.name: codec.identity for codec in codecs}
     return Evaluation(pictures, identities, tuple(metrics), comparable, records, means, comparisons)
+
+
+def with_an_anchor(codecs: Sequence[ImageCodec], folder: Path) -> list[ImageCodec]:
+    """The codecs, and JPEG where nothing else could be an anchor: no VVC, no published curve of these pictures."""
+    names = {codec.name for codec in codecs}
+    published = tuple(picture_name(path) for path in require_pictures(folder)) == PUBLISHED_PICTURES
+    jpeg = [codec for codec in OTHER_CODECS if codec.name == "jpeg"]
+    return [*codecs, *([] if published or names & {"jpeg", "vvc"} else jpeg)]
 
 
 @lru_cache(maxsize=2)
@@ -314,7 +325,7 @@ def _picture_hash(path: Path) -> str:
 
 def _key(codec: ImageCodec, path: Path, setting: float) -> str:
     """Name of a record: whatever its file and pixels depend on."""
-    parts = (codec.name, codec.identity, path.stem, _picture_hash(path), f"{setting:g}")
+    parts = (codec.name, codec.identity, picture_name(path), _picture_hash(path), f"{setting:g}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
@@ -350,7 +361,7 @@ def work(job: Job) -> Record:
     try:
         return _work(job)
     except (PlicError, OSError, ValueError, RuntimeError) as error:
-        where = f"{job.path.name} with {job.codec.name} at {job.setting:g}"
+        where = f"{printable(job.path.name)} with {job.codec.name} at {job.setting:g}"
         raise PlicError(f"{where}: {' '.join(str(error).split()) or type(error).__name__}") from None
 
 
@@ -362,11 +373,11 @@ def _work(job: Job) -> Record:
     if record is None:
         data, encode_ms = _timed(lambda: codec.encode(source, job.setting))
         decoded, decode_ms = _timed(lambda: codec.decode(data))
-        file = f"files/{codec.name}/{source.name}-{job.setting:g}-{job.key[:8]}{codec.suffix}"
+        file = f"files/{codec.name}/{source.name[:60]}-{job.setting:g}-{job.key[:8]}{codec.suffix}"
         write_atomic(job.out / file, data)
         height, width = source.pixels.shape[:2]
         record = Record(
-            codec.name, source.name, job.setting, file, len(data), 8 * len(data) / (height * width),
+            codec.name, source.name, job.setting, file, len(data), bits_per_pixel(len(data), height, width),
             encode_ms if codec.encodes else None, decode_ms,
         )  # fmt: skip
         if isinstance(codec, Pocketlic):
@@ -432,9 +443,7 @@ def _in_processes(
 ) -> list[Record]:
     """The function of each item, in order, by spawned processes; `done` says how many more were at hand."""
     results: dict[int, Record] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(what, total=done + len(items), completed=done)
+    with progress(console, what, done + len(items), done) as advance:
         if not items:
             return []
         waiting = iter(enumerate(items))
@@ -445,7 +454,7 @@ def _in_processes(
                 while running:
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         results[running.pop(future)] = future.result()
-                        progress.advance(bar)
+                        advance()
                         running |= {pool.submit(function, item): i for i, item in islice(waiting, 1)}
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -492,8 +501,8 @@ def at_rates(
 ) -> dict[tuple[str, str, float], Record]:
     """(codec, picture, bpp) -> the record that comes closest to that rate. Errors as `evaluate`."""
     tasks = [RateSearch(codec, path, bpp, out) for path in paths for bpp in rates for codec in codecs]
-    found = _in_processes(search, tasks, jobs, console or Console(stderr=True), "matching rates")
-    return {(t.codec.name, t.path.stem, t.bpp): record for t, record in zip(tasks, found, strict=True)}
+    found = _in_processes(search, tasks, jobs, console or table_console(stderr=True), "matching rates")
+    return {(t.codec.name, picture_name(t.path), t.bpp): record for t, record in zip(tasks, found, strict=True)}
 
 
 def _means(records: Sequence[Record], metrics: Sequence[str]) -> list[Mean]:

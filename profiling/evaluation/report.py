@@ -5,32 +5,21 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from ...codec.files import write_atomic
+from ..pages import render
+from ..text import bytes_text
 from .codecs import SLACK_BYTES, ImageCodec, Pixels, read_source, require_pictures
-from .metrics import JPEG_AI
+from .metrics import JPEG_AI, METRICS, value_text
 from .rate_distortion import PUBLISHED, Comparison, Evaluation, Record, at_rates
 
-LABELS = {
-    "rgb_psnr": "RGB-PSNR, dB",
-    "yuv_psnr": "YUV-PSNR 6:1:1, dB",
-    "ms_ssim": "MS-SSIM",
-    "vif_p": "VIFp",
-    "fsim": "FSIM",
-    "nlpd": "1 - NLPD",
-    "iw_ssim": "IW-SSIM",
-    "vmaf": "VMAF",
-    "psnr_hvs_m": "PSNR-HVS-M, dB",
-    "psnr_hvs": "PSNR-HVS, dB",
-}
 TARGET_BPP = (0.25, 0.5, 1.0)
 MOST_PICTURES = 3
 CROP = 384  # pixels, the greatest side of what the page shows of a picture
@@ -49,7 +38,7 @@ def print_tables(evaluation: Evaluation, console: Console) -> None:
     for codec, means in evaluation.means.items():
         for i, mean in enumerate(means):
             encode = "" if mean.encode_ms is None else f"{mean.encode_ms:.0f}"
-            values = (f"{mean.metrics[m]:.{3 if mean.metrics[m] > 10 else 4}f}" for m in evaluation.metrics)
+            values = (value_text(mean.metrics[m]) for m in evaluation.metrics)
             table.add_row(
                 codec if i == 0 else "",
                 f"{mean.setting:g}",
@@ -88,7 +77,7 @@ def _bd_table(evaluation: Evaluation) -> Table:
         shown = (c.codec, c.anchor)
         covered = "" if c.result is None else f"{c.result.overlap:.0%}"
         single = "" if c.per_picture_mean is None else f"{c.per_picture_mean:+.1f} % ({c.pictures})"
-        table.add_row(*names, LABELS[c.metric].split(",")[0], percent(c), covered, single)
+        table.add_row(*names, METRICS[c.metric].label, percent(c), covered, single)
     return table
 
 
@@ -131,12 +120,10 @@ def verdicts(evaluation: Evaluation) -> list[str]:
 
 def write_plots(evaluation: Evaluation, out: Path) -> list[Path]:
     """One PNG for each metric, `rd-METRIC.png`. PlicError when a file cannot be written."""
-    from matplotlib.figure import Figure
-
     paths = []
     for metric in evaluation.metrics:
         figure = Figure(figsize=(9, 6), layout="constrained")
-        axes = figure.add_subplot(xscale="log", xlabel="bits per pixel", ylabel=LABELS[metric])
+        axes = figure.add_subplot(xscale="log", xlabel="bits per pixel", ylabel=METRICS[metric].axis)
         for codec, means in evaluation.means.items():
             own = codec.startswith("pocketlic")
             points = [(m.bpp, m.metrics[metric]) for m in means]
@@ -166,18 +153,15 @@ def write_page(evaluation: Evaluation, folder: Path, codecs: Sequence[ImageCodec
     paths = _spread(require_pictures(folder))
     records = at_rates(paths, codecs, TARGET_BPP, out, jobs=jobs)
     data = {
-        "facts": " · ".join([f"{len(evaluation.pictures)} pictures", *verdicts(evaluation)]),
-        "metrics": [{"name": m, "label": LABELS[m]} for m in evaluation.metrics],
+        "metrics": [{"name": m, "label": METRICS[m].axis} for m in evaluation.metrics],
         "means": evaluation.to_json()["means"],
         "published": PUBLISHED if evaluation.published_comparable else {},
         "bd": _bd_matrix(evaluation),
         "targets": [f"{t:g}" for t in TARGET_BPP],
         "pictures": [_compared(path, codecs, records, out) for path in paths],
     }
-    template = (resources.files("pocketlic.profiling.evaluation") / "page.html").read_text("utf-8")
-    # Inside a script element only a closing tag could end the JSON early.
-    content = template.replace("@DATA@", json.dumps(data).replace("</", "<\\/"))
-    write_atomic(out / "index.html", content.encode())
+    facts = " · ".join([f"{len(evaluation.pictures)} pictures", *verdicts(evaluation)])
+    write_atomic(out / "index.html", render("evaluation.html", title="Rate and distortion", facts=facts, data=data))
     return out / "index.html"
 
 
@@ -188,7 +172,7 @@ def _spread(paths: Sequence[Path]) -> list[Path]:
 
 def _compared(
     path: Path, codecs: Sequence[ImageCodec], records: Mapping[tuple[str, str, float], Record], out: Path
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """A picture's middle, as it was and at about the target rates by every codec."""
     source = read_source(path)
     shots: dict[str, dict[str, dict[str, str]]] = {}
@@ -197,29 +181,30 @@ def _compared(
         for codec in codecs:
             record = records[codec.name, source.name, target]
             decoded = codec.decode((out / record.file).read_bytes())
-            shots[f"{target:g}"][codec.name] = {"image": _data_url(decoded), "note": _note(record)}
+            shots[f"{target:g}"][codec.name] = {"image": data_url(decoded, CROP), "note": _note(record)}
     width = min(source.pixels.shape[1], CROP)
-    return {"name": source.name, "width": width, "original": _data_url(source.pixels), "shots": shots}
+    return {"name": source.name, "width": width, "original": data_url(source.pixels, CROP), "shots": shots}
 
 
 def _note(record: Record) -> str:
-    return f"{record.codec} at {record.setting:g}: {record.bpp:.3f} bpp, {record.metrics['rgb_psnr']:.2f} dB"
+    figures = f"{bytes_text(record.bytes)}, {record.bpp:.3f} bpp, {record.metrics['rgb_psnr']:.2f} dB"
+    return f"{record.codec} at {record.setting:g}: {figures}"
 
 
-def _data_url(pixels: Pixels) -> str:
+def data_url(pixels: Pixels, side: int) -> str:
+    """The middle of a picture, at most `side` pixels high and wide, lossless, as a page holds it."""
     height, width = pixels.shape[:2]
-    top, left = max(0, (height - CROP) // 2), max(0, (width - CROP) // 2)
+    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
     buffer = BytesIO()
-    crop = pixels[top : top + CROP, left : left + CROP]
-    Image.fromarray(crop).save(buffer, "WEBP", lossless=True, quality=50)
+    Image.fromarray(pixels[top : top + side, left : left + side]).save(buffer, "WEBP", lossless=True, quality=50)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _bd_matrix(evaluation: Evaluation) -> dict[str, Any]:
+def _bd_matrix(evaluation: Evaluation) -> dict[str, object]:
     """Anchors and metrics by codecs, as cells of the page's table."""
     rows: list[list[object]] = []
     for (anchor, metric), cells in _by_anchor(evaluation).items():
-        row: list[object] = [f"{LABELS[metric].split(',')[0]} against {anchor}"]
+        row: list[object] = [f"{METRICS[metric].label} against {anchor}"]
         for codec in evaluation.codecs:
             c = cells.get(codec)
             if c is None:

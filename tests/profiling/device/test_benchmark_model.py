@@ -2,7 +2,7 @@
 
 import pytest
 
-from pocketlic.profiling.device.benchmark_model import read_benchmark_model, read_mlperf
+from pocketlic.profiling.device.benchmark_model import read_benchmark_model
 
 BENCHMARK_MODEL = """STARTING!
 Num threads: [4]
@@ -16,22 +16,6 @@ Note: as the benchmark tool itself affects memory footprint, the following is on
 Memory footprint delta from the start of the tool (MB): init=4.25 overall=46.5
 """
 
-MLPERF = """================================================
-MLPerf Results Summary
-================================================
-Scenario : SingleStream
-Result is : VALID
-================================================
-Additional Stats
-================================================
-Min latency (ns)                : 881803
-Max latency (ns)                : 5939081
-Mean latency (ns)               : 3008773
-50.00 percentile latency (ns)   : 2788885
-90.00 percentile latency (ns)   : 4751920
-99.00 percentile latency (ns)   : 5927209
-"""
-
 
 def test_benchmark_model():
     result = read_benchmark_model(BENCHMARK_MODEL)
@@ -42,14 +26,6 @@ def test_benchmark_model():
     assert result["memory_metrics"] == {"init_footprint_kb": 4352, "overall_footprint_kb": 47616}
     with pytest.raises(ValueError, match="no line"):
         read_benchmark_model("Segmentation fault")
-
-
-def test_mlperf():
-    result = read_mlperf(MLPERF)
-    assert result["valid"]
-    assert result["latency_metrics"]["p90_ms"] == 4.75192
-    with pytest.raises(ValueError, match="no latencies"):
-        read_mlperf("")
 
 
 def test_operators_of_benchmark_model():

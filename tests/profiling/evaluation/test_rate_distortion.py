@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from pocketlic.cli import app
 from pocketlic.codec.errors import PlicError
 from pocketlic.profiling.evaluation import rate_distortion
-from pocketlic.profiling.evaluation.codecs import PILLOW_CODECS, Pillow, Pocketlic
+from pocketlic.profiling.evaluation.codecs import OTHER_CODECS, Pillow, Pocketlic
 from pocketlic.profiling.evaluation.rate_distortion import (
     PUBLISHED,
     CurveError,
@@ -202,7 +202,7 @@ def test_command_line(folder: Path, tmp_path: Path) -> None:
     assert "means of 2 pictures" in text
     results = json.loads((out / "evaluation.json").read_text())
     assert results["metrics"] == metrics.split(",")
-    assert len(results["records"]) == 2 * (4 + len(next(c for c in PILLOW_CODECS if c.name == "jpeg").settings))
+    assert len(results["records"]) == 2 * (4 + len(next(c for c in OTHER_CODECS if c.name == "jpeg").settings))
     for metric in results["metrics"]:
         with Image.open(out / f"rd-{metric}.png") as image:
             assert image.width > 600
