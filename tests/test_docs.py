@@ -35,9 +35,10 @@ def test_options_exist(path):
     for span in spans(path.read_text()):
         for line in re.findall(r"\bpocketlic ([a-z].*)", span.split("#")[0]):
             root, words = typer.main.get_command(app), line.split()
-            command = root
-            while words and words[0] in getattr(command, "commands", {}):
-                command = command.commands[words.pop(0)]
+            command, context = root, typer.Context(root)
+            while words and hasattr(command, "get_command") and (found := command.get_command(context, words[0])):
+                command = found
+                words.pop(0)
             assert command is not root, f"no such command: {line}"
             known = {name for parameter in command.params for name in parameter.opts} | {"--help", "--version"}
             unknown = {word for word in words if word.startswith("--")} - known
