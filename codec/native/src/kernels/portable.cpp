@@ -117,6 +117,9 @@ constexpr const Kernels* kAll[] = {
 #if POCKETLIC_X86
     &kAvx2,
 #endif
+#if POCKETLIC_I8MM
+    &kI8mm,
+#endif
 #if POCKETLIC_DOT
     &kDot,
 #endif

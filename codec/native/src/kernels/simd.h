@@ -34,6 +34,13 @@
 #define POCKETLIC_DOT 0
 #endif
 
+// The matrix product of Armv8.6.
+#if POCKETLIC_DOT && (defined(__ARM_FEATURE_MATMUL_INT8) || (defined(__clang__) ? __clang_major__ >= 17 : __GNUC__ >= 10))
+#define POCKETLIC_I8MM 1
+#else
+#define POCKETLIC_I8MM 0
+#endif
+
 namespace pocketlic {
 
 #if POCKETLIC_X86
@@ -47,6 +54,9 @@ extern const Kernels kNeon;
 #endif
 #if POCKETLIC_DOT
 extern const Kernels kDot;
+#endif
+#if POCKETLIC_I8MM
+extern const Kernels kI8mm;
 #endif
 
 inline size_t count(int32_t n) { return static_cast<size_t>(n); }
