@@ -455,7 +455,7 @@ def cells(work: Path, bundle: Bundle | None = None, arm64: Path | None = None) -
     for compiler, name in (("g++", "gcc"), ("clang++", "clang")):
         for flags in (("-O0",), ("-O2",), ("-O3", "-march=native")):
             yield Cell(f"{name} {' '.join(flags)}, portable", _by_tool(builder, (compiler, *flags)))
-        for kernels in ("avx2", "avx512-vnni") if machine == "x86_64" else ():
+        for kernels in ("avx2", "avx-vnni", "avx512-vnni") if machine == "x86_64" else ():
             yield Cell(f"{name} -O2, {kernels}", _by_tool(builder, (compiler, "-O2"), kernels=kernels))
     i686, arm = "i686-linux-gnu-g++", "arm-linux-gnueabihf-g++"
     aarch64, clang64 = "aarch64-linux-gnu-g++", ("clang++", "--target=aarch64-linux-gnu")
@@ -468,6 +468,7 @@ def cells(work: Path, bundle: Bundle | None = None, arm64: Path | None = None) -
         ("aarch64 cortex-a53, gcc -O3, neon", (aarch64, "-O3"), a53, "neon"),
         ("aarch64 cortex-a76, gcc -O3", (aarch64, "-O3"), a76, "portable"),
         ("aarch64 cortex-a76, gcc -O3, neon-dot", (aarch64, "-O3"), a76, "neon-dot"),
+        ("aarch64 newest, gcc -O3, neon-i8mm", (aarch64, "-O3"), ("qemu-aarch64-static", "-cpu", "max"), "neon-i8mm"),
         ("aarch64, clang -O2", (*clang64, "-O2"), a53[:1], "portable"),
         ("aarch64, clang -O2, neon", (*clang64, "-O2"), a53[:1], "neon"),
         ("armhf, gcc -O2", (arm, "-O2"), ("qemu-arm-static",), "portable"),

@@ -62,13 +62,13 @@ INLINE void store(const Pointwise& c, const int32x4_t (&acc)[kPixels][4], size_t
     }
     int32x4_t shift[4];
     UNROLL for (size_t b = 0; b < 4; ++b) shift[b] = vnegq_s32(vld1q_s32(c.shift + o + 4 * b));
-    const int32x4_t zero = vdupq_n_s32(c.zero);
+    const int16x8_t zero = vdupq_n_s16(static_cast<int16_t>(c.zero));
     const int8x16_t low = vdupq_n_s8(static_cast<int8_t>(c.low));
     UNROLL for (size_t p = 0; p < kPixels; ++p) {
-        int32x4_t v[4];
-        UNROLL for (size_t b = 0; b < 4; ++b) v[b] = vaddq_s32(vrshlq_s32(acc[p][b], shift[b]), zero);
-        const int8x16_t all =
-            vmaxq_s8(vcombine_s8(vqmovn_s16(narrow(v[0], v[1])), vqmovn_s16(narrow(v[2], v[3]))), low);
+        int32x4_t v[4];  // the instruction rounds halves up
+        UNROLL for (size_t b = 0; b < 4; ++b) v[b] = vrshlq_s32(acc[p][b], shift[b]);
+        const int16x8_t first = vqaddq_s16(narrow(v[0], v[1]), zero), second = vqaddq_s16(narrow(v[2], v[3]), zero);
+        const int8x16_t all = vmaxq_s8(vcombine_s8(vqmovn_s16(first), vqmovn_s16(second)), low);
         int8_t out[kBlock];
         int8_t* const at = static_cast<int8_t*>(y) + (pixel + p) * outputs + o;
         vst1q_s8(n == kBlock ? at : out, all);
@@ -220,9 +220,15 @@ void add_neon(const int8_t* a, const int8_t* b, int32_t offset, int32_t low, siz
     const int16x8_t offsets = vdupq_n_s16(static_cast<int16_t>(offset));
     const int8x8_t lows = vdup_n_s8(static_cast<int8_t>(low));
     size_t i = 0;
-    if (offset == 0)  // saturation is all that there is to it
-        for (; i + 16 <= n; i += 16)
-            vst1q_s8(y + i, vmaxq_s8(vqaddq_s8(vld1q_s8(a + i), vld1q_s8(b + i)), vcombine_s8(lows, lows)));
+    // The two sums that there are in shipped models: saturation is all that there is to them.
+    for (; offset == 0 && i + 16 <= n; i += 16)
+        vst1q_s8(y + i, vmaxq_s8(vqaddq_s8(vld1q_s8(a + i), vld1q_s8(b + i)), vcombine_s8(lows, lows)));
+    for (; offset == -128 && low == -128 && i + 16 <= n; i += 16) {
+        const int8x16_t va = vld1q_s8(a + i), vb = vld1q_s8(b + i);
+        const uint8x16_t sum = vcombine_u8(vqmovun_s16(vaddl_s8(vget_low_s8(va), vget_low_s8(vb))),
+                                           vqmovun_s16(vaddl_s8(vget_high_s8(va), vget_high_s8(vb))));
+        vst1q_s8(y + i, vreinterpretq_s8_u8(veorq_u8(sum, vdupq_n_u8(128))));
+    }
     for (; i + 8 <= n; i += 8) {
         const int16x8_t sum = vaddq_s16(vaddl_s8(vld1_s8(a + i), vld1_s8(b + i)), offsets);
         vst1_s8(y + i, vmax_s8(vqmovn_s16(sum), lows));
@@ -354,8 +360,10 @@ void filter_neon(const int16_t* filters, const TensorRow* const* tensors, const 
                                        vsubq_s16(vaddq_s16(at(kDown[i], kRight[i]), at(-kDown[i], -kRight[i])), twice));
                 change[odd] = vcombine_s16(vshrn_n_s32(sum.val[0], 10), vshrn_n_s32(sum.val[1], 10));
             }
-            vst2_u8(y[row].plus + 2 * k, {{vqmovun_s16(change[0]), vqmovun_s16(change[1])}});
-            vst2_u8(y[row].minus + 2 * k, {{vqmovun_s16(vnegq_s16(change[0])), vqmovun_s16(vnegq_s16(change[1]))}});
+            const uint8x8x2_t plus = {{vqmovun_s16(change[0]), vqmovun_s16(change[1])}};
+            const uint8x8x2_t minus = {{vqmovun_s16(vnegq_s16(change[0])), vqmovun_s16(vnegq_s16(change[1]))}};
+            vst2_u8(y[row].plus + 2 * k, plus);
+            vst2_u8(y[row].minus + 2 * k, minus);
         }
     }
 }
@@ -459,6 +467,11 @@ void run_dot(const Pointwise& c, const int8_t* x, size_t pixels, T* y, void* scr
         for (size_t o = 0; o < count(c.outputs); o += kBlock) {
             size_t p = 0;
             for (; p + kPixels <= n; p += kPixels) tile_dot<kPixels, kRaw>(c, o, from + p * groups * 4, groups, to, p);
+            if (p < n && n > kPixels) {  // some once more, rather than one by one
+                p = n - kPixels;
+                tile_dot<kPixels, kRaw>(c, o, from + p * groups * 4, groups, to, p);
+                continue;
+            }
             for (; p < n; ++p) tile_dot<1, kRaw>(c, o, from + p * groups * 4, groups, to, p);
         }
     });
@@ -660,6 +673,11 @@ void run_i8mm(const Pointwise& c, const int8_t* x, size_t pixels, T* y, void* sc
         for (size_t o = 0; o < count(c.outputs); o += kBlock) {
             size_t p = 0;
             for (; p + kPixels <= n; p += kPixels) tile_i8mm<kPixels, kRaw>(c, o, from + p * stride, stride / 8, to, p);
+            if (p < n && n > kPixels) {
+                p = n - kPixels;
+                tile_i8mm<kPixels, kRaw>(c, o, from + p * stride, stride / 8, to, p);
+                continue;
+            }
             for (; p < n; ++p) tile_i8mm<1, kRaw>(c, o, from + p * stride, stride / 8, to, p);
         }
     });
