@@ -358,6 +358,22 @@ private:
         return true;
     }
 
+    struct Weights {
+        int32_t magnitude, least, bits;  // sum of magnitudes, the least, and all or-ed
+    };
+
+    // n of them, at most 65536; inlined, so that those without gaps are looked at by vectors.
+    static inline Weights look(const int8_t* weight, int64_t n, int64_t step) {
+        Weights all = {0, 0, 0};
+        for (int64_t i = 0; i < n; ++i) {
+            const int32_t v = weight[i * step];
+            all.magnitude += v < 0 ? -v : v;
+            all.least = std::min(all.least, v);
+            all.bits |= v;
+        }
+        return all;
+    }
+
     bool convolution(const Network& net, Layer& to, const Tensor& in, const Tensor& out) {
         char text[3 * kMaxName];
         Array* parts[3];
@@ -393,13 +409,11 @@ private:
                 return bad("%s/%s: shift %d outside %d..%d", net.name, out.name, static_cast<int>(shift[o]),
                            static_cast<int>(rule_->least), static_cast<int>(rule_->most));
             const int64_t value = bias[o], period = 2 * rule_->remainder;
-            int64_t worst = value < 0 ? -value : value;
-            bool sound = (value % period + period) % period == rule_->remainder;
-            for (int64_t i = 0; i < taps; ++i) {
-                const int32_t v = weight[o * across + i * along];
-                sound = sound && v >= -127 && v % rule_->multiple == 0;
-                worst += (v < 0 ? -v : v) * reach;
-            }
+            const Weights of_output = along == 1 ? look(weight + o * across, taps, 1)
+                                                 : look(weight + o * across, taps, along);
+            const int64_t worst = (value < 0 ? -value : value) + of_output.magnitude * reach;
+            const bool sound = (value % period + period) % period == rule_->remainder &&
+                               of_output.least >= -127 && of_output.bits % rule_->multiple == 0;
             if (!sound) return bad("%s/%s: breaks the tie-free rule of its profile", net.name, out.name);
             if (worst + (int64_t{1} << (shift[o] - 1)) > INT32_MAX)
                 return bad("%s/%s: an accumulator can exceed 32 bits", net.name, out.name);

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "../sha256.h"
+
 #if defined(__ARM_FEATURE_DOTPROD)
 #define DOT
 #elif defined(__clang__)
@@ -47,16 +49,16 @@ INLINE int32x4_t scaled(int32x4_t acc, const int32_t* shift, int32_t zero) {
 
 INLINE int16x8_t narrow(int32x4_t low, int32x4_t high) { return vcombine_s16(vqmovn_s32(low), vqmovn_s32(high)); }
 
-// Blocks of outputs of some pixels. Where not all 16 outputs count, they are stored one after the other.
-template <bool kRaw, size_t kPixels>
+// A block of outputs of some pixels, all 16 or fewer: the call of memcpy alone costs registers all around.
+template <bool kRaw, bool kAll, size_t kPixels>
 INLINE void store(const Pointwise& c, const int32x4_t (&acc)[kPixels][4], size_t o, void* y, size_t pixel) {
-    const size_t outputs = count(c.outputs), n = std::min<size_t>(kBlock, outputs - o);
+    const size_t outputs = count(c.outputs);
     if (kRaw) {
         UNROLL for (size_t p = 0; p < kPixels; ++p) {
             int32_t out[kBlock];
             int32_t* const at = static_cast<int32_t*>(y) + (pixel + p) * outputs + o;
-            UNROLL for (size_t b = 0; b < 4; ++b) vst1q_s32((n == kBlock ? at : out) + 4 * b, acc[p][b]);
-            if (n < kBlock) std::memcpy(at, out, n * sizeof *out);
+            UNROLL for (size_t b = 0; b < 4; ++b) vst1q_s32((kAll ? at : out) + 4 * b, acc[p][b]);
+            if (!kAll) std::memcpy(at, out, (outputs - o) * sizeof *out);
         }
         return;
     }
@@ -71,8 +73,8 @@ INLINE void store(const Pointwise& c, const int32x4_t (&acc)[kPixels][4], size_t
         const int8x16_t all = vmaxq_s8(vcombine_s8(vqmovn_s16(first), vqmovn_s16(second)), low);
         int8_t out[kBlock];
         int8_t* const at = static_cast<int8_t*>(y) + (pixel + p) * outputs + o;
-        vst1q_s8(n == kBlock ? at : out, all);
-        if (n < kBlock) std::memcpy(at, out, n);
+        vst1q_s8(kAll ? at : out, all);
+        if (!kAll) std::memcpy(at, out, outputs - o);
     }
 }
 
@@ -107,7 +109,7 @@ INLINE void multiply4(int32x4_t (&acc)[kPixels][4], const int16_t* w, const int1
     multiply<kPixels, 3>(acc, w, x);
 }
 
-template <size_t kPixels, bool kRaw>
+template <size_t kPixels, bool kRaw, bool kAll>
 void tile_neon(const Pointwise& c, size_t o, const int8_t* x, void* y, size_t pixel) {
     const size_t inputs = count(c.inputs);
     const auto* w = static_cast<const int16_t*>(c.weight) + o * inputs;
@@ -129,17 +131,23 @@ void tile_neon(const Pointwise& c, size_t o, const int8_t* x, void* y, size_t pi
         for (size_t b = 0; b < 4; ++b)
             for (size_t p = 0; p < kPixels; ++p)
                 acc[p][b] = vmlal_n_s16(acc[p][b], vld1_s16(w + 4 * b), x[p * inputs + i]);
-    store<kRaw>(c, acc, o, y, pixel);
+    store<kRaw, kAll>(c, acc, o, y, pixel);
+}
+
+template <bool kRaw, bool kAll>
+void column_neon(const Pointwise& c, size_t o, const int8_t* x, size_t pixels, void* y) {
+    const size_t inputs = count(c.inputs);
+    size_t p = 0;
+    for (; p + kNeonPixels <= pixels; p += kNeonPixels)
+        tile_neon<kNeonPixels, kRaw, kAll>(c, o, x + p * inputs, y, p);
+    for (; p < pixels; ++p) tile_neon<1, kRaw, kAll>(c, o, x + p * inputs, y, p);
 }
 
 template <bool kRaw>
 void run_neon(const Pointwise& c, const int8_t* x, size_t pixels, void* y) {
-    const size_t inputs = count(c.inputs), outputs = count(c.outputs);
-    for (size_t o = 0; o < outputs; o += kBlock) {
-        size_t p = 0;
-        for (; p + kNeonPixels <= pixels; p += kNeonPixels) tile_neon<kNeonPixels, kRaw>(c, o, x + p * inputs, y, p);
-        for (; p < pixels; ++p) tile_neon<1, kRaw>(c, o, x + p * inputs, y, p);
-    }
+    const size_t outputs = count(c.outputs);
+    for (size_t o = 0; o < outputs; o += kBlock)
+        (o + kBlock <= outputs ? column_neon<kRaw, true> : column_neon<kRaw, false>)(c, o, x, pixels, y);
 }
 
 void pointwise_neon(const Pointwise& c, const int8_t* x, size_t pixels, int8_t* y, void*) {
@@ -433,7 +441,7 @@ DOT INLINE void dot_lane(int32x4_t (&acc)[kPixels][4], const int8_t* w, const in
 }
 
 // x: pixels of `groups` times four inputs
-template <size_t kPixels, bool kRaw>
+template <size_t kPixels, bool kRaw, bool kAll>
 DOT void tile_dot(const Pointwise& c, size_t o, const int8_t* x, size_t groups, void* y, size_t pixel) {
     const auto* w = static_cast<const int8_t*>(c.weight) + o * groups * 4;
     int32x4_t acc[kPixels][4];
@@ -456,24 +464,29 @@ DOT void tile_dot(const Pointwise& c, size_t o, const int8_t* x, size_t groups, 
             v[p] = vreinterpretq_s8_s32(vdupq_n_s32(load32(x + (p * groups + g) * 4)));
         dot_lane<0>(acc, w, v);
     }
-    store<kRaw>(c, acc, o, y, pixel);
+    store<kRaw, kAll>(c, acc, o, y, pixel);
+}
+
+// A block of outputs of all pixels: the last tile computes some once more, rather than one by one.
+template <bool kRaw, bool kAll>
+void column_dot(const Pointwise& c, size_t o, const int8_t* x, size_t pixels, void* y) {
+    constexpr size_t kPixels = 4;
+    const size_t groups = round_up(count(c.inputs), 4) / 4;
+    const auto at = [&](size_t p) { return x + p * groups * 4; };
+    size_t p = 0;
+    for (; p + kPixels <= pixels; p += kPixels) tile_dot<kPixels, kRaw, kAll>(c, o, at(p), groups, y, p);
+    if (p < pixels && pixels > kPixels)
+        tile_dot<kPixels, kRaw, kAll>(c, o, at(pixels - kPixels), groups, y, pixels - kPixels);
+    else
+        for (; p < pixels; ++p) tile_dot<1, kRaw, kAll>(c, o, at(p), groups, y, p);
 }
 
 template <bool kRaw, typename T>
 void run_dot(const Pointwise& c, const int8_t* x, size_t pixels, T* y, void* scratch) {
-    constexpr size_t kPixels = 5;
     chunks<4>(c, x, pixels, y, scratch, [&c](const int8_t* from, size_t n, T* to) {
-        const size_t groups = round_up(count(c.inputs), 4) / 4;
-        for (size_t o = 0; o < count(c.outputs); o += kBlock) {
-            size_t p = 0;
-            for (; p + kPixels <= n; p += kPixels) tile_dot<kPixels, kRaw>(c, o, from + p * groups * 4, groups, to, p);
-            if (p < n && n > kPixels) {  // some once more, rather than one by one
-                p = n - kPixels;
-                tile_dot<kPixels, kRaw>(c, o, from + p * groups * 4, groups, to, p);
-                continue;
-            }
-            for (; p < n; ++p) tile_dot<1, kRaw>(c, o, from + p * groups * 4, groups, to, p);
-        }
+        const size_t outputs = count(c.outputs);
+        for (size_t o = 0; o < outputs; o += kBlock)
+            (o + kBlock <= outputs ? column_dot<kRaw, true> : column_dot<kRaw, false>)(c, o, from, n, to);
     });
 }
 
@@ -636,7 +649,7 @@ bool pack_eights(Arena& arena, const int8_t* weight, const int32_t* bias, int32_
 
 // Pairs of pixels by pairs of outputs; where the last pixel has no other, it is its own. x: pixels of `groups` times
 // eight inputs.
-template <size_t kPixels, bool kRaw>
+template <size_t kPixels, bool kRaw, bool kAll>
 I8MM void tile_i8mm(const Pointwise& c, size_t o, const int8_t* x, size_t groups, void* y, size_t pixel) {
     constexpr size_t kPairs = (kPixels + 1) / 2;
     const size_t stride = groups * 8;
@@ -662,24 +675,28 @@ I8MM void tile_i8mm(const Pointwise& c, size_t o, const int8_t* x, size_t groups
             of_pixel[p][b] = p % 2 == 0 ? vcombine_s32(vget_low_s32(first), vget_low_s32(second))
                                         : vcombine_s32(vget_high_s32(first), vget_high_s32(second));
         }
-    store<kRaw>(c, of_pixel, o, y, pixel);
+    store<kRaw, kAll>(c, of_pixel, o, y, pixel);
+}
+
+template <bool kRaw, bool kAll>
+void column_i8mm(const Pointwise& c, size_t o, const int8_t* x, size_t pixels, void* y) {
+    constexpr size_t kPixels = 4;
+    const size_t groups = round_up(count(c.inputs), 8) / 8;
+    const auto at = [&](size_t p) { return x + p * groups * 8; };
+    size_t p = 0;
+    for (; p + kPixels <= pixels; p += kPixels) tile_i8mm<kPixels, kRaw, kAll>(c, o, at(p), groups, y, p);
+    if (p < pixels && pixels > kPixels)
+        tile_i8mm<kPixels, kRaw, kAll>(c, o, at(pixels - kPixels), groups, y, pixels - kPixels);
+    else
+        for (; p < pixels; ++p) tile_i8mm<1, kRaw, kAll>(c, o, at(p), groups, y, p);
 }
 
 template <bool kRaw, typename T>
 void run_i8mm(const Pointwise& c, const int8_t* x, size_t pixels, T* y, void* scratch) {
-    constexpr size_t kPixels = 6;
     chunks<8>(c, x, pixels, y, scratch, [&c](const int8_t* from, size_t n, T* to) {
-        const size_t stride = round_up(count(c.inputs), 8);
-        for (size_t o = 0; o < count(c.outputs); o += kBlock) {
-            size_t p = 0;
-            for (; p + kPixels <= n; p += kPixels) tile_i8mm<kPixels, kRaw>(c, o, from + p * stride, stride / 8, to, p);
-            if (p < n && n > kPixels) {
-                p = n - kPixels;
-                tile_i8mm<kPixels, kRaw>(c, o, from + p * stride, stride / 8, to, p);
-                continue;
-            }
-            for (; p < n; ++p) tile_i8mm<1, kRaw>(c, o, from + p * stride, stride / 8, to, p);
-        }
+        const size_t outputs = count(c.outputs);
+        for (size_t o = 0; o < outputs; o += kBlock)
+            (o + kBlock <= outputs ? column_i8mm<kRaw, true> : column_i8mm<kRaw, false>)(c, o, from, n, to);
     });
 }
 
@@ -707,6 +724,47 @@ const Kernels kDot = {"neon-dot",         has_dot,       pack_quads, scratch_pad
 const Kernels kI8mm = {"neon-i8mm",        has_i8mm,      pack_eights, scratch_padded<8>, pointwise_i8mm, accumulate_i8mm, rows_neon,
                        pack_depthwise_dot, depthwise_dot, add_neon,   luma_neon,      tensors_neon,
                        filter_neon,  show_neon};
+#endif
+
+#if POCKETLIC_DOT
+
+#if defined(__ARM_FEATURE_SHA2)
+#define SHA2
+#elif defined(__clang__)
+#define SHA2 __attribute__((target("sha2")))
+#else
+#define SHA2 __attribute__((target("arch=armv8-a+crypto")))
+#endif
+
+bool has_sha256() {
+#if defined(__ARM_FEATURE_SHA2)
+    return true;
+#elif defined(__linux__)
+    return (getauxval(AT_HWCAP) >> 6 & 1) != 0;  // HWCAP_SHA2
+#else
+    return false;
+#endif
+}
+
+SHA2 void sha256_processor(uint32_t (&state)[8], const uint8_t* data, size_t blocks) {
+    uint32x4_t first = vld1q_u32(state), second = vld1q_u32(state + 4);
+    for (; blocks > 0; --blocks, data += 64) {
+        const uint32x4_t before[2] = {first, second};
+        uint32x4_t w[4];
+        UNROLL for (size_t i = 0; i < 4; ++i) w[i] = vreinterpretq_u32_u8(vrev32q_u8(vld1q_u8(data + 16 * i)));
+        UNROLL for (size_t i = 0; i < 16; ++i) {
+            const uint32x4_t sum = vaddq_u32(w[i % 4], vld1q_u32(kSha256Constants + 4 * i)), old = first;
+            first = vsha256hq_u32(first, second, sum);
+            second = vsha256h2q_u32(second, old, sum);
+            w[i % 4] = vsha256su1q_u32(vsha256su0q_u32(w[i % 4], w[(i + 1) % 4]), w[(i + 2) % 4], w[(i + 3) % 4]);
+        }
+        first = vaddq_u32(first, before[0]);
+        second = vaddq_u32(second, before[1]);
+    }
+    vst1q_u32(state, first);
+    vst1q_u32(state + 4, second);
+}
+
 #endif
 
 }  // namespace pocketlic

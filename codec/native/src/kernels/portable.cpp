@@ -1,7 +1,8 @@
-#include "simd.h"
-
 #include <algorithm>
 #include <cstring>
+
+#include "../sha256.h"
+#include "simd.h"
 
 namespace pocketlic {
 namespace {
@@ -257,6 +258,39 @@ void filter_portable(const int16_t* filters, const TensorRow* const* tensors, co
         filter_columns<0>(weights, rows + 2 + row, cells, y[row]);
         filter_columns<1>(weights, rows + 2 + row, cells, y[row]);
     }
+}
+
+static uint32_t rotate(uint32_t x, int n) { return x >> n | x << (32 - n); }
+
+static void sha256_block(uint32_t (&state)[8], const uint8_t* data) {
+    uint32_t w[64];
+    for (size_t i = 0; i < 16; ++i)
+        w[i] = static_cast<uint32_t>(data[4 * i]) << 24 | static_cast<uint32_t>(data[4 * i + 1]) << 16 |
+               static_cast<uint32_t>(data[4 * i + 2]) << 8 | data[4 * i + 3];
+    for (size_t i = 16; i < 64; ++i) {
+        const uint32_t a = w[i - 15], b = w[i - 2];
+        w[i] = w[i - 16] + (rotate(a, 7) ^ rotate(a, 18) ^ a >> 3) + w[i - 7] +
+               (rotate(b, 17) ^ rotate(b, 19) ^ b >> 10);
+    }
+    uint32_t s[8];
+    std::memcpy(s, state, sizeof s);
+    for (size_t i = 0; i < 64; ++i) {
+        const uint32_t t1 = s[7] + (rotate(s[4], 6) ^ rotate(s[4], 11) ^ rotate(s[4], 25)) +
+                            ((s[4] & s[5]) ^ (~s[4] & s[6])) + kSha256Constants[i] + w[i];
+        const uint32_t t2 = (rotate(s[0], 2) ^ rotate(s[0], 13) ^ rotate(s[0], 22)) +
+                            ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
+        for (size_t j = 7; j > 0; --j) s[j] = s[j - 1];
+        s[4] += t1;
+        s[0] = t1 + t2;
+    }
+    for (size_t i = 0; i < 8; ++i) state[i] += s[i];
+}
+
+void sha256_blocks(uint32_t (&state)[8], const uint8_t* data, size_t blocks) {
+#if POCKETLIC_X86 || POCKETLIC_DOT
+    if (has_sha256()) return sha256_processor(state, data, blocks);
+#endif
+    for (; blocks > 0; --blocks, data += 64) sha256_block(state, data);
 }
 
 const Kernels* kernels(size_t index) {

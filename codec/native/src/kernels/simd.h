@@ -79,6 +79,12 @@ inline void rows_from(size_t i, const Term* terms, size_t n_terms, const int64_t
     }
 }
 
+#if POCKETLIC_X86 || POCKETLIC_DOT
+// SHA-256 by the processor's own instructions.
+bool has_sha256();
+void sha256_processor(uint32_t (&state)[8], const uint8_t* data, size_t blocks);
+#endif
+
 // What other kernels leave kernels of unusual sizes to.
 void depthwise_portable(const Depthwise&, const int8_t* const* rows, int32_t n_rows, const Span&, int8_t* y);
 
@@ -122,14 +128,16 @@ bool pack(Arena& arena, const int8_t* weight, const int32_t* bias, int32_t corre
     auto* b = arena.make<int32_t>(padded);
     if (w == nullptr || b == nullptr) return false;
     for (size_t o = 0; o < count(to.outputs); ++o) {
-        int64_t sum = 0;
-        for (size_t i = 0; i < inputs; ++i) {
-            const int8_t v = weight[o * inputs + i];
-            sum += v;
-            w[((o / kBlock * groups + i / kGroup) * kBlock + o % kBlock) * kGroup + i % kGroup] = v;
+        const int8_t* from = weight + o * inputs;
+        int32_t sum = 0;  // of at most 2^16 weights
+        for (size_t i = 0; i < inputs; ++i) sum += from[i];
+        T* out = w + (o / kBlock * groups * kBlock + o % kBlock) * kGroup;
+        for (size_t i = 0; i < inputs; i += kGroup, out += kBlock * kGroup) {
+            const size_t n = std::min(kGroup, inputs - i);
+            for (size_t k = 0; k < kGroup; ++k) out[k] = k < n ? from[i + k] : T{0};
         }
         // Modulo 2^32: the accumulator, which wraps as well, ends where it should.
-        b[o] = static_cast<int32_t>(static_cast<uint32_t>(bias[o] - correction * sum));
+        b[o] = static_cast<int32_t>(static_cast<uint32_t>(bias[o] - int64_t{correction} * sum));
     }
     to.weight = w;
     to.bias = b;

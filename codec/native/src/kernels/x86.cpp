@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "../sha256.h"
+
 #define INLINE inline __attribute__((always_inline))
 // Without it, GCC keeps arrays of vectors in memory.
 #define UNROLL _Pragma("GCC unroll 16")
@@ -272,6 +274,39 @@ const Kernels kAvx2 = KERNELS(avx2, "avx2", has_avx2);
 const Kernels kAvxVnni = KERNELS(avx_vnni, "avx-vnni", has_avx_vnni);
 #endif
 const Kernels kAvx512Vnni = KERNELS(avx512_vnni, "avx512-vnni", has_avx512_vnni);
+
+bool has_sha256() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    static const bool has = has_avx2() && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b >> 29 & 1) != 0;
+    return has;
+}
+
+__attribute__((target("sha,sse4.1"))) void sha256_processor(uint32_t (&state)[8], const uint8_t* data, size_t blocks) {
+    const auto load = [](const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); };
+    const __m128i order = _mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12);
+    // The instructions take the state as a b e f and c d g h, highest first.
+    const __m128i badc = _mm_shuffle_epi32(load(state), 0xB1), hgfe = _mm_shuffle_epi32(load(state + 4), 0x1B);
+    __m128i first = _mm_alignr_epi8(badc, hgfe, 8), second = _mm_blend_epi16(hgfe, badc, 0xF0);
+    for (; blocks > 0; --blocks, data += 64) {
+        const __m128i before[2] = {first, second};
+        __m128i w[4];
+        for (size_t i = 0; i < 4; ++i) w[i] = _mm_shuffle_epi8(load(data + 16 * i), order);
+        UNROLL for (size_t i = 0; i < 16; ++i) {
+            const __m128i sum = _mm_add_epi32(w[i % 4], load(kSha256Constants + 4 * i));
+            second = _mm_sha256rnds2_epu32(second, first, sum);
+            first = _mm_sha256rnds2_epu32(first, second, _mm_shuffle_epi32(sum, 0x0E));
+            const __m128i last = w[(i + 3) % 4];
+            const __m128i next = _mm_add_epi32(_mm_sha256msg1_epu32(w[i % 4], w[(i + 1) % 4]),
+                                               _mm_alignr_epi8(last, w[(i + 2) % 4], 4));
+            w[i % 4] = _mm_sha256msg2_epu32(next, last);
+        }
+        first = _mm_add_epi32(first, before[0]);
+        second = _mm_add_epi32(second, before[1]);
+    }
+    const __m128i feba = _mm_shuffle_epi32(first, 0x1B), dchg = _mm_shuffle_epi32(second, 0xB1);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(state), _mm_blend_epi16(feba, dchg, 0xF0));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(state + 4), _mm_alignr_epi8(dchg, feba, 8));
+}
 
 }  // namespace pocketlic
 
