@@ -124,7 +124,8 @@ def encode(
     - rule: the arithmetic rule of the model, `cpu` or `strict`. profile: an older name of it.
     - tune: what the weights were trained for; by default `visual`, or `psnr` with rule strict. Files name their model.
     - runtime: what runs the networks; the file is the same.
-    - max_memory: bytes that encoding may take besides the picture and the file; by default no limit. Effort and the
+    - max_memory: bytes that encoding may take besides the picture and the file; by default no limit. What
+      `codec.format.encoding_memory` says suffices. Effort and the
       runtime `reference` only compare it with an estimate before they begin.
     - threads: the most threads that are used, 0 for one a core; the file is the same.
     - icc, exif: an ICC profile and EXIF, stored unchanged.
@@ -182,7 +183,8 @@ def decode(
     """Decode `.plic` bytes to uint8 [H, W, 3] RGB or [H, W] grey, the same on every machine and runtime.
 
     data: any bytes-like object. max_memory: bytes that decoding may take besides the file and the picture, 512 MiB if
-    None. threads: at most so many, 0 for as many as there are cores.
+    None; what `codec.format.decoding_memory` says of the header suffices. threads: at most so many, 0 for as many as
+    there are cores.
 
     Raises FormatError when the bytes are damaged, not a `.plic` file, of a model this package does not have, claim more
     than `max_pixels` pixels, or need more than `max_memory`; PlicError when `data` or `runtime` is of another kind.

@@ -234,7 +234,7 @@ def test_what_is_no_picture(image):
 @pytest.mark.parametrize(
     ("choice", "listed"),
     [
-        *(({"runtime": wrong}, "litert, native, reference") for wrong in ("cuda", "", None, 1, [], "LiteRT")),
+        *(({"runtime": wrong}, "native, litert, reference") for wrong in ("cuda", "", None, 1, [], "LiteRT")),
         *(({"rule": wrong}, "cpu, strict") for wrong in ("gpu", "", None, 1, [], "CPU")),
         *(({"profile": wrong}, "cpu, strict") for wrong in ("gpu", 1, "CPU")),
         *(({"tune": wrong}, "psnr, visual") for wrong in ("ssim", "", 1, [], "PSNR")),
@@ -255,7 +255,7 @@ def test_choices_that_do_not_exist_are_told_with_those_that_do(choice, listed):
 
 @pytest.mark.parametrize("runtime", ["cuda", "", None, 1])
 def test_runtimes_of_decoding(picture, runtime):
-    with pytest.raises(pocketlic.PlicError, match="litert, native, reference"):
+    with pytest.raises(pocketlic.PlicError, match="native, litert, reference"):
         pocketlic.decode(pocketlic.encode(picture(8, 8)), runtime=runtime)
 
 
