@@ -104,9 +104,9 @@ def read_picture(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIX
         raise PlicError(f"cannot read {name}: {error}") from None
     except Image.DecompressionBombError:
         raise PlicError(f"cannot read {name}: more pixels than PIL.Image.MAX_IMAGE_PIXELS allows") from None
-    except OSError as error:
-        raise PlicError(f"cannot read {name}: {reason(error)}") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; Pillow's have no number
+            raise PlicError(f"cannot read {name}: {reason(error)}") from None
         # Pillow's parsers raise almost anything on malformed files: SyntaxError, struct.error, IndexError ...
         raise PlicError(
             f"cannot read {name}: malformed, or of a kind that Pillow cannot read ({reason(error)})"
