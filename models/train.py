@@ -9,22 +9,16 @@ from __future__ import annotations
 
 import copy
 import csv
-import ctypes
 import math
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -37,6 +31,7 @@ from .data import Photographs, list_photographs
 from .layers import leaky_gradient
 from .network import Codec, Coded, pad_to_stride, rate_weight
 from .perceptual import visual_bits
+from .process import StopSignal, keep_freed_memory, process_group
 
 LOG_EVERY = 50
 # Weights for the eye see more of the low qualities, where most of its metrics' ranges lie: the last weighs so much.
@@ -230,6 +225,12 @@ class Step:
             self.graph.replay()
         self.runs += 1
 
+    def means(self, steps: int) -> list[float]:
+        """Of loss, bpp and distortion over the last `steps` steps, which are forgotten."""
+        means = [value / steps for value in self.sums.tolist()]
+        self.sums.zero_()
+        return means
+
     def _run(self) -> None:
         image = self.image.float() / 255.0
         quality, (factor, average_rate, leak) = self.numbers[:-3], self.numbers[-3:]
@@ -255,69 +256,79 @@ class Step:
             self.sums += torch.stack([loss.detach(), bpp.mean(), distortion.mean()])
 
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """torch.save beside the target, then rename: a run killed while saving keeps its last checkpoint."""
-    part = path.with_suffix(".part")
-    torch.save(content, part)
-    part.replace(path)
+class Checkpoint:
+    """What a run resumes from: the weights, their moving average, the optimizers' state, and the steps done."""
+
+    def __init__(self, codec: Codec, average: Codec, optimizers: Optimizers, options: TrainOptions) -> None:
+        self.codec, self.average, self.optimizers, self.options = codec, average, optimizers, options
+
+    def load(self, path: Path, device: torch.device) -> int:
+        """Take over a file's state; returns its number of steps. OSError when it is damaged or of another kind."""
+        try:
+            state = torch.load(path, map_location=device, weights_only=True)
+            self.codec.load_state_dict(state["codec"])
+            if self.average is not self.codec:
+                self.average.load_state_dict(state["average"])
+            self.optimizers.load_state_dict(state["optimizers"])
+            return int(state["step"])
+        except (RuntimeError, EOFError, LookupError, TypeError, ValueError, UnpicklingError) as error:
+            raise OSError(f"cannot resume {path}: damaged, or of another kind of run") from error
+
+    def save(self, path: Path, step: int) -> None:
+        """Write a file whole or not at all: a run killed while saving keeps its last checkpoint."""
+        content = {"codec": self.codec.state_dict(), "average": self.average.state_dict(), "step": step}
+        options = {name: str(value) for name, value in asdict(self.options).items()}
+        part = path.with_suffix(".part")
+        torch.save({**content, "optimizers": self.optimizers.state_dict(), "options": options}, part)
+        part.replace(path)
 
 
-def keep_freed_memory() -> None:
-    """Tell glibc to reuse large blocks: by default each big tensor's pages are mapped, and fault, anew."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
-    except (OSError, AttributeError):  # not glibc: nothing to tune
-        pass
+class Log:
+    """A run's log.csv, its TensorBoard events and its progress bar. Only the process of rank 0 writes."""
 
+    NAMES = ("loss", "bpp", "distortion")
 
-class StopSignal:
-    """While entered, turns the first SIGINT or SIGTERM into a request to stop at the end of the step."""
+    def __init__(self, options: TrainOptions, rank: int, console: Console, start: int) -> None:
+        self.path = options.out / "log.csv"
+        self.events = SummaryWriter(str(options.out / "tensorboard")) if rank == 0 else None
+        if not self.path.exists():
+            self._row("step", *self.NAMES, "lr_factor", "steps_per_second")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=console)
+        self.task = self.bar.add_task("training", total=options.steps, completed=start)
+        self.marked = time.monotonic()
 
-    def __init__(self) -> None:
-        self.received = False
-
-    def __enter__(self) -> StopSignal:
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        self.before = {number: signal.signal(number, self._handle) for number in numbers}
+    def __enter__(self) -> Log:
+        self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+        self.bar.stop()
+        if self.events:
+            self.events.close()
 
-    def agreed(self, world: int, device: torch.device) -> bool:
-        """Whether any process has been asked to stop: all must leave at the same step, or those left hang."""
-        if world == 1:
-            return self.received
-        flag = torch.tensor(float(self.received), device=device)
-        dist.all_reduce(flag, dist.ReduceOp.MAX)
-        return bool(flag)
+    def advance(self, done: int) -> None:
+        """Move the bar to the number of steps done."""
+        self.bar.update(self.task, completed=done)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-        signal.signal(number, signal.SIG_DFL)
+    def restart_clock(self) -> None:
+        """Leave out of the next speed what has passed since the last one."""
+        self.marked = time.monotonic()
 
+    def write(self, done: int, means: list[float], factor: float) -> None:
+        """means: of loss, bpp and distortion over the last `LOG_EVERY` steps. factor: of the learning rates."""
+        speed = LOG_EVERY / (time.monotonic() - self.marked)
+        self.restart_clock()
+        self._row(done, *(f"{v:.5g}" for v in (*means, factor, speed)))
+        self.bar.update(self.task, description=f"loss {means[0]:.3f}  {speed:.1f} steps/s")
+        if self.events:
+            for name, value in zip(self.NAMES, means, strict=True):
+                self.events.add_scalar(name, value, done)
 
-def accelerator() -> torch.device:
-    """The GPU of this process, or the CPU."""
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-
-
-@contextmanager
-def process_group() -> Iterator[tuple[int, int, torch.device]]:
-    """(rank, world size, device); joins torchrun's group when started by it."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    rank, device = int(os.environ.get("RANK", "0")), accelerator()
-    if world > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield rank, world, device
-    finally:
-        if world > 1:
-            dist.destroy_process_group()
+    def _row(self, *values: object) -> None:
+        if self.events:
+            with self.path.open("a", newline="") as file:
+                csv.writer(file).writerow(values)
 
 
 Tend = Callable[[Codec, int], None]
@@ -331,10 +342,9 @@ def train(
 ) -> Path:
     """Train, or resume `out/last.pt`; returns the path of the last checkpoint.
 
-    `build` makes the codec to start from, given the photographs (which quantization calibrates on); `tend` may change
-    it in between, in place. Writes
-    out/last.pt, out/stable.pt (the state before the decay, from which a longer run continues), out/log.csv
-    and TensorBoard events. Raises OSError on unusable data or folders.
+    build: makes the codec to start from, given the photographs, on which quantization calibrates. tend: may change the
+    codec in place between steps. Writes out/last.pt, out/stable.pt (the state before the decay, from which a longer run
+    continues), out/log.csv and TensorBoard events. Raises OSError on unusable data or folders.
     """
     with process_group() as (rank, world, device):
         return _train(options, build, tend, rank, world, device)
@@ -353,67 +363,41 @@ def _train(
         torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     keep_freed_memory()
-    torch.backends.cudnn.allow_tf32 = False  # the latents need their digits
+    torch.backends.cudnn.allow_tf32 = False  # the latents need its digits
     photographs = Photographs(options.data, options.crop, options.batch, options.seed, options.drawn)
     torch.manual_seed(options.seed)
     codec = build(photographs).to(device)
     average = copy.deepcopy(codec).requires_grad_(False) if options.ema else codec
     optimizers = Optimizers(codec, options)
+    checkpoint = Checkpoint(codec, average, optimizers, options)
     options.out.mkdir(parents=True, exist_ok=True)
     last = options.out / "last.pt"
     start = 0
     if last.exists():
-        try:
-            state = torch.load(last, map_location=device, weights_only=True)
-            codec.load_state_dict(state["codec"])
-            if average is not codec:
-                average.load_state_dict(state["average"])
-            optimizers.load_state_dict(state["optimizers"])
-            start = state["step"]
-        except (RuntimeError, EOFError, LookupError, TypeError, ValueError, UnpicklingError) as error:
-            raise OSError(f"cannot resume {last}: damaged, or of another kind of run") from error
+        start = checkpoint.load(last, device)
         console.print(f"resumed {last} at step {start}")
     parallel: nn.Module = DistributedDataParallel(codec) if world > 1 else codec
     run = Step(codec, parallel, average, optimizers, options)
 
-    def save(path: Path, step: int) -> None:
+    def save(path: Path, done: int) -> None:
         if rank == 0:
-            content = {"codec": codec.state_dict(), "average": average.state_dict(), "step": step}
-            described = {k: str(v) for k, v in asdict(options).items()}
-            save_checkpoint(path, {**content, "optimizers": optimizers.state_dict(), "options": described})
+            checkpoint.save(path, done)
 
-    log_path = options.out / "log.csv"
-    fresh = not log_path.exists()
-    writer = SummaryWriter(str(options.out / "tensorboard")) if rank == 0 else None
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        Path(log_path if rank == 0 else os.devnull).open("a", newline="") as log,
-        Progress(*columns, console=console) as bar,
-        StopSignal() as stop,
-    ):
-        table = csv.writer(log)
-        if fresh:
-            table.writerow(["step", "loss", "bpp", "distortion", "lr_factor", "steps_per_second"])
-        task = bar.add_task("training", total=options.steps, completed=start)
-        saved = checked = marked = time.monotonic()
+    def report(what: str) -> None:
+        if rank == 0 and options.kodak:
+            for q, b, p in check(average, options.kodak, (10, 40, 70, 95)):
+                console.print(f"{what}  quality {q:g}: {b:.4f} bpp  {p:.2f} dB")
+
+    with Log(options, rank, console, start) as log, StopSignal() as stop:
+        saved = checked = time.monotonic()
         steps = range(start, options.steps)
         for step, image in zip(steps, photographs.ahead(steps, rank, pin=device.type == "cuda"), strict=True):
             run(step, rank, image)
             done = step + 1
-            bar.update(task, completed=done)
+            log.advance(done)
             if done % LOG_EVERY == 0:
                 tend(codec, done)
-                means = [value / LOG_EVERY for value in run.sums.tolist()]
-                run.sums.zero_()
-                now = time.monotonic()
-                speed, marked = LOG_EVERY / (now - marked), now
-                factor = learning_rate_factor(step, options)
-                table.writerow([done, *(f"{v:.5g}" for v in (*means, factor, speed))])
-                log.flush()
-                bar.update(task, description=f"loss {means[0]:.3f}  {speed:.1f} steps/s")
-                if writer:
-                    for name, value in zip(("loss", "bpp", "distortion"), means, strict=True):
-                        writer.add_scalar(name, value, done)
+                log.write(done, run.means(LOG_EVERY), learning_rate_factor(step, options))
             if done == round(options.steps * (1 - options.decay)):
                 save(options.out / "stable.pt", done)
             if stop.agreed(world, device):
@@ -423,12 +407,10 @@ def _train(
             if time.monotonic() - saved > 60 * options.save_minutes:
                 save(last, done)
                 saved = time.monotonic()
-            if rank == 0 and options.kodak and time.monotonic() - checked > 60 * options.check_minutes:
-                for q, b, p in check(average, options.kodak, (10, 40, 70, 95)):
-                    console.print(f"step {done}  quality {q:g}: {b:.4f} bpp  {p:.2f} dB")
-                checked = marked = time.monotonic()
+            if options.kodak and time.monotonic() - checked > 60 * options.check_minutes:
+                report(f"step {done}")
+                log.restart_clock()
+                checked = time.monotonic()
         save(last, max(start, options.steps))
-    if rank == 0 and options.kodak:
-        for q, b, p in check(average, options.kodak, (10, 40, 70, 95)):
-            console.print(f"final  quality {q:g}: {b:.4f} bpp  {p:.2f} dB")
+    report("final")
     return last

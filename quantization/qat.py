@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from ..models.data import Photographs
 from ..models.network import Codec, Widths
-from ..models.train import TrainOptions, accelerator, train
+from ..models.process import accelerator
+from ..models.train import TrainOptions, train
 from .convert import from_integer_model, to_integer_model
 from .fake import TrainingRule, settle
 from .model import load_model

@@ -6,8 +6,10 @@ import torch
 from PIL import Image, ImageFilter
 
 from pocketlic.models import perceptual
+from pocketlic.models.banded import Filter, band_matrix
+from pocketlic.models.luma_metrics import luma_metrics
 from pocketlic.models.network import rate_weight
-from pocketlic.models.perceptual import luma_distortion, luma_metrics, picture_bits, visual_bits
+from pocketlic.models.perceptual import luma_distortion, picture_bits, visual_bits
 from pocketlic.profiling.evaluation import metrics
 
 torch.set_num_threads(1)
@@ -91,12 +93,12 @@ def test_descending_the_loss_raises_all_seven_metrics(pair):
 @pytest.mark.parametrize(("n", "stride"), [(7, 1), (64, 2), (65, 1), (300, 1), (301, 2)])
 def test_a_banded_product_is_the_whole_matrix_s(n, stride, axis):
     """And so is its gradient, for sides below, at and above a block's."""
-    matrix = perceptual._band_matrix(n, (0.1, 0.2, 0.4, 0.2, 0.1), stride, 2, 2, False)
+    matrix = band_matrix(n, (0.1, 0.2, 0.4, 0.2, 0.1), stride, 2, 2, False)
     x = torch.randn(2, 5, n, generator=torch.Generator().manual_seed(n))
     whole = x.requires_grad_()
     expected = whole @ matrix.T
     banded = (x.detach().transpose(1, 2) if axis == 1 else x.detach()).requires_grad_()
-    y = perceptual._along(banded, perceptual._filter(matrix), axis)
+    y = Filter(matrix).along(banded, axis)
     for values in (expected, y):
         values.square().sum().backward()
     results = (y, banded.grad) if axis == 2 else (y.transpose(1, 2), banded.grad.transpose(1, 2))
