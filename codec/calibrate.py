@@ -19,7 +19,7 @@ from PIL import Image
 from rich.progress import track
 
 from ..models.data import list_photographs
-from ..models.entropy import ROWS, fit_mixture, mixture_tables, symbol_bits
+from ..models.entropy import TABLES, fit_mixture, mixture_tables, symbol_bits
 from ..quantization.model import IntegerModel
 from ..quantization.network import Int8
 from .codec import Codec, Executor, hyper_neighbours, reference
@@ -65,7 +65,7 @@ def fit_prediction(hypers: Iterable[Int8]) -> Int8:
 
 def fit_hyper_rows(codec: Codec, hypers: dict[int, list[Int8]]) -> NDArray[np.int32]:
     """`IntegerModel.hyper_row_knots` that code z in the fewest bits. hypers: z by quality in hundredths."""
-    bits = symbol_bits(torch.arange(LARGEST + 1.0)[None], torch.arange(float(ROWS))[:, None]).numpy()
+    bits = symbol_bits(torch.arange(LARGEST + 1.0)[None], torch.arange(float(TABLES))[:, None]).numpy()
     knots = np.zeros_like(codec.model.hyper_row_knots)
     for knot in range(len(knots)):
         nearest = min(hypers, key=lambda quality: abs(quality * (len(knots) - 1) - knot * 10000))

@@ -28,7 +28,7 @@ from ..codec.files import parse_json
 from ..quantization.model import IntegerModel
 from ..quantization.network import IntegerNetwork, ModelError
 from .errors import ExportError
-from .targets import DEFAULT_TILE, TARGETS, Kernels, Target, TargetName, require
+from .targets import DEFAULT_TILE, TARGETS, Kernels, Target, find, require
 from .tiles import DEFAULT_PIXELS, PIXELS_PER_CELL, TiledExecutor, check_tile
 
 FORMAT = "pocketlic-bundle"
@@ -45,7 +45,7 @@ class Bundle:
 
     folder: Path
     model: IntegerModel
-    target: TargetName
+    target: str
     files: dict[str, bytes]
     tile: int | None
     manifest: dict[str, Any]
@@ -70,14 +70,14 @@ def macs_per_pixel(model: IntegerModel) -> dict[str, float]:
     return result | {name: 1000 * kmac for name, kmac in totals.items()}
 
 
-def write_bundle(model: IntegerModel, out: Path, tile: int | None = None, target: TargetName = "tflite-int8") -> Bundle:
+def write_bundle(model: IntegerModel, out: Path, tile: int | None = None, target: str = "tflite-int8") -> Bundle:
     """Write the bundle folder `out` with its parents, and replace an older bundle there.
 
     tile: None, or the side in pixels of fixed-shape tiles; targets with fixed shapes have a default. Raises
     ExportError, and changes nothing, when the target cannot be built here, the tile does not fit, `out` cannot be
     written, or `out` holds anything but a bundle.
     """
-    kind = TARGETS[target]
+    kind = find(target)
     require(target, kind.to_build)
     if tile is None and kind.fixed:
         tile = DEFAULT_TILE
@@ -175,7 +175,7 @@ def _require_replaceable(out: Path) -> None:
 
 
 def _manifest(
-    model: IntegerModel, content: dict[str, bytes], tile: int | None, target: TargetName, kind: Target
+    model: IntegerModel, content: dict[str, bytes], tile: int | None, target: str, kind: Target
 ) -> dict[str, Any]:
     macs = macs_per_pixel(model)
     files: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -19,17 +19,14 @@ from ..quantization.network import Rule
 from ..quantization.shipped import DEFAULT_QUALITY, shipped_model
 from .bundle import MODEL, Bundle, open_bundle, write_bundle
 from .errors import ExportError
-from .targets import DEFAULT_TILE, SAMPLES, TARGETS, TargetName, missing
-from .verify import Report, prove, require_tile
+from .prove import Report, prove, require_tile
+from .targets import DEFAULT_TILE, SAMPLES, TARGETS, find, missing
 
 FLOAT: Final = "tflite-float"
-AnyTarget = Literal[TargetName, "tflite-float"]
 
 
 def export(
-    target: Annotated[
-        Literal[TargetName, "tflite-float"], typer.Option(help="what to export: see --list")
-    ] = "tflite-int8",
+    target: Annotated[str, typer.Option(help="what to export: see --list")] = "tflite-int8",
     rule: Annotated[
         Rule,
         typer.Option("--rule", "--profile", help="cpu: exact on CPUs; strict: on integer NPUs too, at a higher rate"),
@@ -67,11 +64,9 @@ def export(
             _export(target, shipped_model(rule, tune, quality), tile, image, quality, out or Path("build/bundle"))
 
 
-def _export(
-    target: TargetName, model: IntegerModel, tile: int | None, image: Path | None, quality: float, out: Path
-) -> None:
+def _export(target: str, model: IntegerModel, tile: int | None, image: Path | None, quality: float, out: Path) -> None:
     pixels = read_picture(image or _sample()).pixels
-    kind = TARGETS[target]
+    kind = find(target)
     require_tile(pixels, DEFAULT_TILE if kind.fixed and tile is None else tile)
     bundle = write_bundle(model, out, tile, target)
     lacking = missing(kind.to_run)

@@ -33,10 +33,10 @@ from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401, registers the operators below
 
 from ..quantization.model import IntegerModel
-from ..quantization.network import IntegerNetwork, Layer, Rule, Spec
+from ..quantization.network import CONVOLUTIONS, IntegerNetwork, Layer, Rule, Spec, largest_accumulators
 from .errors import ExportError
 from .executorch import Backend
-from .tiles import PIXELS_PER_CELL
+from .tiles import PIXELS_PER_CELL, require_whole
 
 FLOAT_EXACT = 1 << 24
 _quantized = torch.ops.quantized_decomposed
@@ -62,8 +62,7 @@ def to_pte(network: IntegerNetwork, size: tuple[int, int], rule: Rule, backend: 
     """
     network.check(rule)
     _require_float_exact(network)
-    if any(side * n % d for side in size for n, d in network.strides.values()):
-        raise ExportError(f"{network.name}: size {size[0]}x{size[1]} does not divide by its strides")
+    require_whole(network, size)
     module = (_Delegated if backend == "xnnpack" else _Plain)(network).eval()
     inputs = tuple(torch.zeros((1, *size, spec.channels), dtype=torch.int8) for spec in network.inputs.values())
     with warnings.catch_warnings(), torch.no_grad():
@@ -100,11 +99,7 @@ def _require_one_call(name: str, graph: torch.fx.Graph) -> None:
 def _require_float_exact(network: IntegerNetwork) -> None:
     specs = network.specs
     for layer in network.layers:
-        if layer.weight is None or layer.bias is None:
-            continue
-        taps = np.abs(layer.weight.astype(np.int64)).sum(1 if layer.kind == "pointwise" else (0, 1))
-        reach = 128 - specs[layer.inputs[0]].zero_point
-        if (taps * reach + np.abs(layer.bias.astype(np.int64)) >= FLOAT_EXACT).any():
+        if layer.kind in CONVOLUTIONS and (largest_accumulators(layer, specs[layer.inputs[0]]) >= FLOAT_EXACT).any():
             raise ExportError(f"{network.name}/{layer.name}: float32 cannot hold its accumulators exactly")
 
 
@@ -130,17 +125,16 @@ class _Plain(nn.Module):
                 self._keep(layer)
 
     def _keep(self, layer: Layer) -> None:
-        assert layer.weight is not None
-        assert layer.bias is not None
-        assert layer.shift is not None
+        weight, bias, shift = layer.convolution()
         source = self.specs[layer.inputs[0]].exponent
-        scale = layer.spec.exponent - source - layer.shift.astype(np.int32)
-        weight = layer.weight if layer.kind == "pointwise" else layer.weight.transpose(2, 0, 1)[:, None]
+        scale = layer.spec.exponent - source - shift.astype(np.int32)
+        if layer.kind == "depthwise":
+            weight = weight.transpose(2, 0, 1)[:, None]
         arrays: dict[str, Any] = {
             "weight": weight,
             "scale": np.ldexp(np.float32(1), scale),
             "zero": np.zeros(len(scale), np.int64),
-            "bias": np.ldexp(layer.bias.astype(np.float32), scale + source),
+            "bias": np.ldexp(bias.astype(np.float32), scale + source),
         }
         for part, array in arrays.items():
             # Strides from NumPy can look like channels-last to the lowering, which then writes wrong programs.

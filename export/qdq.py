@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from ..quantization.model import IntegerModel
-from ..quantization.network import IntegerNetwork, Layer, Rule, Spec
+from ..quantization.network import Int8, IntegerNetwork, Layer, Rule, Spec
 
 OPSET = 13
 IR_VERSION = 8  # the oldest with this opset, so that old runtimes read it
@@ -87,38 +87,44 @@ class _Writer:
         return self.node("DequantizeLinear", [f"{name}/nchw", *self.scale(self.specs[name])], f"{reader}<{name}")
 
     def layer(self, layer: Layer) -> None:
+        """One method for each kind of layer adds its node."""
         x = [self.dequantize(name, f"{layer.name}:{i}") for i, name in enumerate(layer.inputs)]
         y = f"{layer.name}/float"
-        if layer.weight is not None:
-            self.convolution(layer, x[0], y)
-        elif layer.kind == "add":
-            self.node("Add", x, y)
-        elif layer.kind == "space_to_depth":
-            self.node("SpaceToDepth", x, y, blocksize=layer.factor)
-        elif layer.kind == "depth_to_space":
-            self.node("DepthToSpace", x, y, blocksize=layer.factor, mode="DCR")
-        else:
-            scales = self.constant(np.array([1, 1, layer.factor, layer.factor], np.float32))
-            self.node("Resize", [*x, "", scales], y, mode="nearest", coordinate_transformation_mode="asymmetric",
-                      nearest_mode="floor")  # fmt: skip
+        getattr(self, layer.kind)(layer, x, y)
         if layer.relu and layer.spec.zero_point == 0:  # a zero point of -128 clamps by itself
             y = self.node("Relu", [y], f"{layer.name}/relu")
         self.node("QuantizeLinear", [y, *self.scale(layer.spec)], f"{layer.name}/nchw")
 
-    def convolution(self, layer: Layer, x: str, y: str) -> None:
-        assert layer.weight is not None
-        assert layer.bias is not None
-        assert layer.shift is not None
-        depthwise = layer.kind == "depthwise"
-        weight = layer.weight.transpose(2, 0, 1)[:, None] if depthwise else layer.weight[:, :, None, None]
+    def pointwise(self, layer: Layer, x: list[str], y: str) -> None:
+        self.convolution(layer, x, y, layer.convolution()[0][:, :, None, None], 1)
+
+    def depthwise(self, layer: Layer, x: list[str], y: str) -> None:
+        weight = layer.convolution()[0].transpose(2, 0, 1)[:, None]
+        self.convolution(layer, x, y, weight, len(weight))
+
+    def convolution(self, layer: Layer, x: list[str], y: str, weight: Int8, groups: int) -> None:
+        _, bias, shift = layer.convolution()
         source = self.specs[layer.inputs[0]].exponent
-        exponent = layer.spec.exponent - source - layer.shift.astype(np.int32)
+        exponent = layer.spec.exponent - source - shift.astype(np.int32)
         zero = np.zeros(len(exponent), np.int8)
         parts = []
-        for array, scale in ((weight, exponent), (layer.bias, exponent + source)):
+        for array, scale in ((weight, exponent), (bias, exponent + source)):
             zeros = zero.astype(array.dtype)
             inputs = [self.constant(a) for a in (array, np.ldexp(np.float32(1), scale), zeros)]
             parts.append(self.node("DequantizeLinear", inputs, f"{y}/{array.ndim}", axis=0))
         kernel = weight.shape[2]
-        self.node("Conv", [x, *parts], y, kernel_shape=[kernel, kernel], pads=[kernel // 2] * 4,
-                  group=len(weight) if depthwise else 1)  # fmt: skip
+        self.node("Conv", [*x, *parts], y, kernel_shape=[kernel, kernel], pads=[kernel // 2] * 4, group=groups)
+
+    def add(self, layer: Layer, x: list[str], y: str) -> None:
+        self.node("Add", x, y)
+
+    def space_to_depth(self, layer: Layer, x: list[str], y: str) -> None:
+        self.node("SpaceToDepth", x, y, blocksize=layer.factor)
+
+    def depth_to_space(self, layer: Layer, x: list[str], y: str) -> None:
+        self.node("DepthToSpace", x, y, blocksize=layer.factor, mode="DCR")
+
+    def upsample(self, layer: Layer, x: list[str], y: str) -> None:
+        scales = self.constant(np.array([1, 1, layer.factor, layer.factor], np.float32))
+        self.node("Resize", [*x, "", scales], y, mode="nearest", coordinate_transformation_mode="asymmetric",
+                  nearest_mode="floor")  # fmt: skip

@@ -23,20 +23,6 @@ from .tiles import DEFAULT_PIXELS
 Kernels = Literal["xnnpack", "builtin", "reference"]
 """LiteRT's."""
 
-TargetName = Literal[
-    "tflite-int8",
-    "android-assets",
-    "executorch-xnnpack",
-    "executorch-portable",
-    "onnx-qdq",
-    "litert-qnn",
-    "litert-mediatek",
-    "litert-google-tensor",
-    "executorch-qnn",
-    "executorch-coreml",
-    "executorch-vulkan",
-]
-
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 DEFAULT_TILE = 512
 """Default side of tiles in pixels, for runtimes with fixed shapes."""
@@ -76,7 +62,14 @@ class Target:
     tools: tuple[str, ...] = ("ai-edge-litert", "flatbuffers")
 
 
-def require(target: TargetName, needs: tuple[Need, ...]) -> None:
+def find(name: str) -> Target:
+    """A target by name. Raises ExportError when there is none."""
+    if name not in TARGETS:
+        raise ExportError(f"there is no target {name}: pocketlic export --list shows all")
+    return TARGETS[name]
+
+
+def require(target: str, needs: tuple[Need, ...]) -> None:
     """Raise ExportError, with one line that says what to do, unless all needs are met."""
     for need in needs:
         if not need.found():
@@ -204,7 +197,7 @@ def _sdk(name: str, module: str, remedy: str) -> tuple[Need, ...]:
 
 _LITERT = (_package("ai_edge_litert", "litert"), _package("flatbuffers", "litert"))
 
-TARGETS: dict[TargetName, Target] = {
+TARGETS: dict[str, Target] = {
     "tflite-int8": Target(
         "LiteRT, full-integer networks",
         _tflite,

@@ -29,8 +29,7 @@ from numpy.typing import NDArray
 
 from ..quantization.model import IntegerModel
 from ..quantization.network import IntegerNetwork, Layer, Rule, Spec
-from .errors import ExportError
-from .tiles import DEFAULT_PIXELS, PIXELS_PER_CELL
+from .tiles import DEFAULT_PIXELS, PIXELS_PER_CELL, require_whole
 
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "ADD": 2, "CONCATENATION": 2}
 """Lowest operator versions with int8; 1 for operators not listed."""
@@ -55,6 +54,7 @@ def to_tflite(network: IntegerNetwork, size: tuple[int, int], rule: Rule) -> byt
     strides.
     """
     network.check(rule)
+    require_whole(network, size)
     writer = _Writer(network, size, rule)
     for name, spec in network.inputs.items():
         writer.activation(name, size, spec)
@@ -114,62 +114,51 @@ class _Writer:
         self.operators.append(operator)
 
     def layer(self, layer: Layer) -> None:
-        _, height, width, _ = self.tensors[self.index[layer.inputs[0]]].shape
-        if layer.kind in ("upsample", "depth_to_space"):
-            height, width = height * layer.factor, width * layer.factor
-        elif layer.kind == "space_to_depth":
-            if height % layer.factor or width % layer.factor:
-                raise ExportError(
-                    f"{self.network.name}: size {self.size[0]}x{self.size[1]} does not divide by its strides"
-                )
-            height, width = height // layer.factor, width // layer.factor
+        """One method for each kind of layer writes its operators."""
+        numerator, denominator = self.network.strides[layer.name]
+        height, width = (side * numerator // denominator for side in self.size)
         self.activation(layer.name, (height, width), layer.spec)
-        options: Any
-        if layer.kind in ("pointwise", "depthwise"):
-            self.convolution(layer)
-        elif layer.kind == "add":
-            options = schema.AddOptionsT()
-            options.fusedActivationFunction = _activation(layer.relu)
-            self.operator("ADD", layer.inputs, layer.name, options)
-        elif layer.kind == "upsample":
-            self.upsample(layer)
-        elif layer.kind == "space_to_depth":
-            options = schema.SpaceToDepthOptionsT()
-            options.blockSize = layer.factor
-            self.operator("SPACE_TO_DEPTH", layer.inputs, layer.name, options)
-        else:
-            self.depth_to_space(layer.inputs[0], layer)
+        getattr(self, layer.kind)(layer)
 
-    def convolution(self, layer: Layer) -> None:
-        assert layer.weight is not None
-        assert layer.bias is not None
-        assert layer.shift is not None
-        depthwise = layer.kind == "depthwise"
-        weight = layer.weight[None] if depthwise else layer.weight[:, None, None, :]
+    def pointwise(self, layer: Layer) -> None:
+        weight = layer.convolution()[0][:, None, None, :]
+        self.convolution("CONV_2D", layer, weight, 0, schema.Conv2DOptionsT())
+
+    def depthwise(self, layer: Layer) -> None:
+        options = schema.DepthwiseConv2DOptionsT()
+        options.depthMultiplier = 1
+        self.convolution("DEPTHWISE_CONV_2D", layer, layer.convolution()[0][None], 3, options)
+
+    def convolution(self, kind: str, layer: Layer, weight: NDArray[Any], axis: int, options: Any) -> None:
+        """axis: of the weight's output channels."""
+        _, bias, shift = layer.convolution()
         source = self.network.specs[layer.inputs[0]]
-        scale = np.ldexp(np.float32(1), layer.spec.exponent - source.exponent - layer.shift.astype(np.int32))
+        scale = np.ldexp(np.float32(1), layer.spec.exponent - source.exponent - shift.astype(np.int32))
         if self.rule == "cpu":
             scale = np.nextafter(scale, np.float32(0))
         tensor = self.tensor(f"{layer.name}/weight", weight.shape, weight)
-        tensor.quantization = _quantization(scale, 0, 3 if depthwise else 0)
-        tensor = self.tensor(f"{layer.name}/bias", layer.bias.shape, layer.bias)
+        tensor.quantization = _quantization(scale, 0, axis)
+        tensor = self.tensor(f"{layer.name}/bias", bias.shape, bias)
         tensor.quantization = _quantization(scale * np.float32(2.0**source.exponent), 0)
-        options: Any
-        if depthwise:
-            options = schema.DepthwiseConv2DOptionsT()
-            options.depthMultiplier = 1
-        else:
-            options = schema.Conv2DOptionsT()
         options.padding = schema.Padding.SAME
         options.strideH = options.strideW = options.dilationHFactor = options.dilationWFactor = 1
         options.fusedActivationFunction = _activation(layer.relu)
-        kind = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
         self.operator(kind, (layer.inputs[0], f"{layer.name}/weight", f"{layer.name}/bias"), layer.name, options)
 
-    def depth_to_space(self, source: str, layer: Layer) -> None:
-        options: Any = schema.DepthToSpaceOptionsT()
+    def add(self, layer: Layer) -> None:
+        options = schema.AddOptionsT()
+        options.fusedActivationFunction = _activation(layer.relu)
+        self.operator("ADD", layer.inputs, layer.name, options)
+
+    def space_to_depth(self, layer: Layer) -> None:
+        options = schema.SpaceToDepthOptionsT()
         options.blockSize = layer.factor
-        self.operator("DEPTH_TO_SPACE", (source,), layer.name, options)
+        self.operator("SPACE_TO_DEPTH", layer.inputs, layer.name, options)
+
+    def depth_to_space(self, layer: Layer, source: str | None = None) -> None:
+        options = schema.DepthToSpaceOptionsT()
+        options.blockSize = layer.factor
+        self.operator("DEPTH_TO_SPACE", (source or layer.inputs[0],), layer.name, options)
 
     def upsample(self, layer: Layer) -> None:
         """Concatenate copies along the channels, then depth to space.
@@ -189,7 +178,7 @@ class _Writer:
             options.axis = 3
             self.operator("CONCATENATION", [source] * layer.factor, copies, options)
             source = copies
-        self.depth_to_space(source, layer)
+        self.depth_to_space(layer, source)
 
     def finish(self) -> bytes:
         graph = schema.SubGraphT()

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..codec.files import write_atomic
-from ..models.network import Codec
+from ..models.network import FloatCodec
 from ..quantization.model import NETWORKS
 from .errors import ExportError
 
@@ -25,11 +25,11 @@ SIZE = (512, 768)  # height and width of the picture that sets the files' shapes
 def write_float(weights: Path, out: Path) -> list[Path]:
     """Write one float .tflite per network of the float codec into the folder `out`, and return their paths.
 
-    weights: safetensors file with the state of `models.network.Codec`. Inputs and outputs are float32
+    weights: safetensors file with the state of `models.network.FloatCodec`. Inputs and outputs are float32
     [1, H, W, C]. Raises ExportError when the weights do not fit or `out` cannot be made, PlicError when
     a file cannot be written.
     """
-    codec = Codec()
+    codec = FloatCodec()
     try:
         codec.load_state_dict(load_file(weights))
         out.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def write_float(weights: Path, out: Path) -> list[Path]:
 
 
 @torch.no_grad()
-def _inputs(codec: Codec) -> dict[str, tuple[Tensor, ...]]:
+def _inputs(codec: FloatCodec) -> dict[str, tuple[Tensor, ...]]:
     """Inputs of each network in one pass over a grey picture, [1, C, H, W]."""
     seen: dict[str, tuple[Tensor, ...]] = {}
     for name in NETWORKS:

@@ -30,6 +30,12 @@ DEFAULT_PIXELS = 256
 """Side of the pictures that networks are exported for where shapes are not fixed."""
 
 
+def require_whole(network: IntegerNetwork, size: tuple[int, int]) -> None:
+    """Raise ExportError unless every tensor has a whole number of cells for inputs of a size (height, width)."""
+    if any(side * n % d for side in size for n, d in network.strides.values()):
+        raise ExportError(f"{network.name}: size {size[0]}x{size[1]} does not divide by its strides")
+
+
 def alignment(network: IntegerNetwork) -> int:
     """Shifts of tiles are multiples of this many cells of the first input, so that blocks stay whole."""
     return lcm(*(denominator for _, denominator in network.strides.values()))
@@ -41,13 +47,9 @@ def halo(network: IntegerNetwork) -> int:
     for layer in network.layers:
         cells = max(wrong[i] for i in layer.inputs)
         if layer.kind == "depthwise":
-            assert layer.weight is not None
-            cells += layer.weight.shape[0] // 2
-        elif layer.kind in ("upsample", "depth_to_space"):
-            cells *= layer.factor
-        elif layer.kind == "space_to_depth":
-            cells = -(-cells // layer.factor)
-        wrong[layer.name] = cells
+            cells += layer.convolution()[0].shape[0] // 2
+        numerator, denominator = layer.grid
+        wrong[layer.name] = -(-cells * numerator // denominator)
     align = alignment(network)
     result = 0
     for output in network.outputs:

@@ -3,4 +3,4 @@
 from typing import Literal
 
 Tune = Literal["psnr", "visual"]
-"""What weights are trained for: the squared error of RGB, or the eye (`perceptual.visual_bits`)."""
+"""What weights are trained for: RGB's mean squared error, or the eye (`perceptual.visual_bits`)."""

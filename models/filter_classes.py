@@ -1,6 +1,6 @@
-"""Classes of the post-filter: how strong, how straight and in which direction a picture changes around a cell.
+"""The post-filter's classes: how strongly, how straight and in which direction a picture changes around a cell.
 
-The one place that says so, for arrays of NumPy, which the codec uses, and of torch, which training does. SPEC.md, 6.4.
+For NumPy arrays, which the codec uses, and for torch tensors, which training uses. codec/SPEC.md, section 6.4.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from typing import Any
 
 LUMA = (54, 183, 19)  # BT.709's, in 2**-8
 STRENGTHS = (182, 729, 2916, 11664, 46656)  # 81 * s**2: changes of s = 1.5, 3, 6, 12 and 24 a pixel
-STRAIGHTNESS = (120, 205, 246)  # in 2**-8, of 1; 0 is as much change in all directions
+STRAIGHTNESS = (120, 205, 246)  # in 2**-8; 0 means equal change in all directions, 1 change in one
 DIRECTIONS = 16
 CLASSES = (len(STRENGTHS) + 1) * (len(STRAIGHTNESS) + 1) * DIRECTIONS
-# Of one of each two taps that share a weight: (down, right) of the pixel, within 5x5.
+# (down, right) from the pixel, within 5x5, of one of the two taps that share a weight.
 OFFSETS = tuple((down, right) for down in range(3) for right in range(-2, 3) if (down, right) > (0, 0))
-KNOTS = 3  # qualities at which filters are learned, 0, 50 and 100; linear between
+KNOTS = 3  # filters are learned at qualities 0, 50 and 100, and interpolated between
 MARGIN = 5  # pixels around a cell that its class depends on
 MAC_PER_PIXEL = len(LUMA) + 3 + len(OFFSETS)  # luma, products, taps; the sums over cells are additions
 
@@ -22,10 +22,10 @@ MAC_PER_PIXEL = len(LUMA) + 3 + len(OFFSETS)  # luma, products, taps; the sums o
 def classes(around: Any, xp: Any) -> Any:
     """Class of every cell of 2x2 pixels, int [..., h, w], of luma int32 [..., 2h + 10, 2w + 10] in quarters.
 
-    xp: numpy or torch, whose arrays these are.
+    xp: the arrays' module, numpy or torch.
 
-    By the structure tensor, as in Romano, Isidoro, Milanfar, "RAISR: rapid and accurate image super resolution", IEEE
-    Transactions on Computational Imaging, 2017; of its two numbers here are only comparisons.
+    From the structure tensor, as in Romano, Isidoro, Milanfar, "RAISR: rapid and accurate image super resolution", IEEE
+    Transactions on Computational Imaging, 2017, but in integers, by comparisons only.
     """
     across = around[..., 1:-1, 2:] - around[..., 1:-1, :-2]
     down = around[..., 2:, 1:-1] - around[..., :-2, 1:-1]
@@ -33,7 +33,7 @@ def classes(around: Any, xp: Any) -> Any:
     energy, u, v = (a + c) >> 8, a - c, 2 * b
     x, y = abs(u) >> 8, abs(v) >> 8
     more, less = xp.maximum(x, y), xp.minimum(x, y)
-    # (u, v) points to twice the gradient's angle: in sixteenths of the circle, and by an octagon its length.
+    # (u, v) has twice the gradient's angle. Its angle is found in sixteenths of the circle, its length by an octagon.
     beyond = xp.where(less * 256 > more * 106, 1, 0)
     direction = xp.where(x >= y, beyond, 3 - beyond)
     direction = xp.where(u >= 0, direction, 7 - direction)

@@ -1,8 +1,10 @@
-"""The few operations that every network of the codec is made of.
+"""The operations that the codec's networks are made of.
 
-Each is one leaf module, so that tracing a network (torch.fx) yields a flat list of operations that the
-quantizer, the integer network and the exporters translate one for one. Tensors are [batch, channels, height,
-width]; depth and space change places in TFLite's channel order (dy, dx, c), not torch's (c, dy, dx).
+Each is one leaf module. Tracing a network (torch.fx) then yields a flat list of operations, which the quantizer, the
+integer network and the exporters translate one by one. Tensors are [batch, channels, height, width]. Depth and space
+change places in TFLite's channel order (dy, dx, c), not in torch's (c, dy, dx).
+
+CONTRIBUTING.md lists what a new operation has to be added to.
 """
 
 from __future__ import annotations
@@ -73,11 +75,11 @@ class SpaceToDepth(nn.Module):
 
     def __init__(self, block: int) -> None:
         super().__init__()
-        self.block = block
+        self.factor = block
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
-        r = self.block
+        r = self.factor
         # Through NHWC views: with channels_last memory this is a single copy.
         y = x.permute(0, 2, 3, 1).reshape(b, h // r, r, w // r, r, c).transpose(2, 3)
         return y.reshape(b, h // r, w // r, r * r * c).permute(0, 3, 1, 2)
@@ -88,16 +90,13 @@ class DepthToSpace(nn.Module):
 
     def __init__(self, block: int) -> None:
         super().__init__()
-        self.block = block
+        self.factor = block
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
-        r = self.block
+        r = self.factor
         y = x.permute(0, 2, 3, 1).reshape(b, h, w, r, r, c // (r * r)).transpose(2, 3)
         return y.reshape(b, h * r, w * r, c // (r * r)).permute(0, 3, 1, 2)
-
-
-LEAVES = (Pointwise, Depthwise, Add, Upsample, SpaceToDepth, DepthToSpace)
 
 
 class _Relu(torch.autograd.Function):
@@ -121,13 +120,13 @@ _leak: ContextVar[Tensor | None] = ContextVar("leak", default=None)
 
 @contextmanager
 def leaky_gradient(leak: Tensor) -> Iterator[None]:
-    """While entered, ReLUs pass this part (a scalar tensor, read at each backward pass) of a gradient that
-    would switch an off unit on.
+    """While entered, an inactive ReLU passes `leak` times any gradient that would reactivate it.
 
-    With the plain gradient every hidden unit of the analysis went dead within a few thousand steps, for good:
-    while the steps are large a unit is noise to those behind it, and switching it off is the quickest remedy.
-    But the leak is not the gradient of what is computed: when the steps are small, the loss is 1.5 % lower
-    without it.
+    leak: a scalar tensor, read at each backward pass.
+
+    With the plain gradient every hidden unit of the analysis went dead within a few thousand steps: while steps are
+    large, a unit is noise to the layers behind it, and switching it off is the quickest remedy. But the leak is not the
+    gradient of what is computed. Once steps are small, the loss is 1.5 % lower without it.
     """
     token = _leak.set(leak)
     try:
@@ -171,12 +170,12 @@ def round_ste(x: Tensor) -> Tensor:
 
 
 def clamp_ste(x: Tensor, low: float, high: float) -> Tensor:
-    """Clamp whose gradient is stopped only where a descent step would push further outside the bounds."""
+    """Clamp that stops only gradients whose descent step would move further out of bounds."""
     return _ClampSTE.apply(x, low, high)  # type: ignore[no-any-return,no-untyped-call]
 
 
 def at_quality(knots: Tensor, quality: Tensor) -> Tensor:
-    """Values [B, ...] at qualities [B] of 0 to 100 from a table [K, ...], linear between its K equally spaced knots."""
+    """Values [B, ...] at qualities [B], 0 to 100, interpolated linearly between K equally spaced knots [K, ...]."""
     last = len(knots) - 1
     position = (quality * (last / 100)).clamp(0, last)
     index = position.floor().clamp(max=last - 1).long()

@@ -3,7 +3,7 @@
 MS_SSIM_EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of the scales, finest first (Wang, Simoncelli, Bovik 2003)."""
 
-# Trained by the authors of NLPD: what divides a coefficient is a constant plus its neighbours' magnitudes.
+# By the authors of NLPD: a coefficient is divided by a constant plus its neighbours' weighted magnitudes.
 NLPD_CONSTANTS = (0.0248, 0.0185, 0.0179, 0.0191, 0.0220, 0.2782)
 NLPD_NEIGHBOURS = (  # above, left, right, below
     (0.1011, 0.1493, 0.1460, 0.1015),

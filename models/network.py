@@ -4,22 +4,20 @@
     features at 1/16 -> latent projection -> y                        (1/16, 96 channels)
     features at 1/8  -> detail projection -> d                        (1/8, 48 channels; kept as 192 at 1/16)
     y, d -> hyper-analysis -> z, rounded                              (1/64, 64 channels)
-    z -> row projection -> row of every latent: the entropy model
-         (rows of d also see the magnitudes of y's symbols)
+    z -> row projection -> table index of every symbol: the entropy model
+         (those of d also depend on the magnitudes of y's symbols)
     z -> hyper-synthesis -> context features, mean0, log2 step of y
     anchors (a checkerboard):  y_hat = mean0 + step * round((y - mean0) / step)
     y_hat of the anchors -> context -> mean1, the means of the rest
     d_hat = step * round(d / step)
     y_hat, d_hat -> synthesis (body at 1/16, renderer at 1/4) -> RGB (-> post-filter, once quantized)
 
-Channels are those of the default `Widths`. 96 numbers per 16x16 pixels cannot carry a sharp picture: the best linear
-basis of 128 stops at 33 dB on Kodak. The details treble them, on small cells where neither means nor context would
-help, at little cost.
+Channels are those of the default `Widths`. 96 values per 16x16 block cannot carry a sharp picture: the best linear
+basis of 128 reaches 33 dB on Kodak. Detail latents add 192 values per block, coded without mean or context.
 
-One model serves every quality from 0 to 100. Means, context and synthesis live in the domain of y, which does
-not depend on quality; quality only sets the quantization step of each channel (a gain vector: Cui et al.,
-"Asymmetric gained deep image compression", CVPR 2021), shifts the rows accordingly, and scales z in the
-encoder.
+One model serves every quality from 0 to 100. Means, context and synthesis work on y, which does not depend on quality.
+Quality only sets the quantization step of each channel (a gain vector: Cui et al., "Asymmetric gained deep image
+compression", CVPR 2021), shifts the table indices accordingly, and scales z in the encoder.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .entropy import row_from_log2_scale, symbol_bits
+from .entropy import index_from_log2_scale, symbol_bits
 from .layers import Add, DepthToSpace, Depthwise, Pointwise, SpaceToDepth, Upsample, at_quality, clamp_ste, round_ste
 from .postfilter import PostFilter
 
@@ -47,7 +45,7 @@ LOG2_STEP_LIMIT = 2.0  # the element-wise step is the channel's times 2**[-limit
 
 @dataclass(frozen=True)
 class Widths:
-    """Channels of what differs between models: high qualities need more details, low ones can do with fewer."""
+    """Channels of the layers whose width may differ between models. High qualities need more details."""
 
     details: int = 48  # at 1/8; four times as many on the grid of y
     fine: int = 88  # of the analysis at 1/8, and between its block's two matrices
@@ -59,7 +57,7 @@ class Widths:
 
     @staticmethod
     def of(shapes: Mapping[str, Sequence[int]]) -> Widths:
-        """The widths of a codec, from the shapes [out, in] of its weights by layer; KeyError when one is missing."""
+        """The widths of a codec from its weights' shapes [out, in] by layer name; KeyError when one is missing."""
         details, fine = shapes["detail"]
         body_hidden, body = shapes["body_expand"]
         hidden = shapes["fine_expand"][0], shapes["coarse_expand"][0]
@@ -67,7 +65,7 @@ class Widths:
 
 
 def rate_weight(quality: Tensor) -> Tensor:
-    """Lagrangian multiplier on the 8-bit RGB mean squared error (bpp weighs 1) for a quality 0..100."""
+    """Training's Lagrange multiplier: weight of the 8-bit RGB mean squared error against bpp, at qualities 0 to 100."""
     return RATE_WEIGHT_MIN * RATE_WEIGHT_RATIO ** (quality / 100.0)
 
 
@@ -90,7 +88,7 @@ class Block(nn.Module):
 class Analysis(nn.Module):
     """RGB - 0.5 [B, 3, H, W] -> features [B, 152, H/16, W/16] and [B, 88, H/8, W/8].
 
-    Their projections to y and d are `Codec`'s, in full precision.
+    Their projections to y and d are `FloatCodec`'s, in full precision.
     """
 
     def __init__(self, widths: Widths) -> None:
@@ -165,8 +163,8 @@ class Context(nn.Module):
 class Render(nn.Module):
     """Residual block at 1/4 whose hidden layer gets the body's features added.
 
-    Its depthwise convolution mixes pixels across the borders of the blocks of 16x16 and 8x8 that latents and
-    details are drawn on: 7 % of the rate at equal quality.
+    Its depthwise convolution mixes pixels across the borders of the 16x16 and 8x8 blocks of latents and details:
+    7 % of the rate at equal quality.
     """
 
     def __init__(self, channels: int, body: int) -> None:
@@ -189,8 +187,8 @@ class Render(nn.Module):
 class Synthesis(nn.Module):
     """(y_hat [B, 96, h, w], folded d_hat [B, 192, h, w]) -> RGB - 0.5 [B, 3, 16h, 16w]
 
-    A body at 1/16 conditions a renderer at 1/4: PULSE's shape (arXiv 2609.18602) with addition for
-    modulation, which integer arithmetic does exactly.
+    A body at 1/16 conditions a renderer at 1/4, as in PULSE (arXiv 2609.18602). Conditioning is an addition, which
+    integers do exactly, not a product.
     """
 
     def __init__(self, widths: Widths, channels: int = 32) -> None:
@@ -217,17 +215,14 @@ class Synthesis(nn.Module):
 
 
 class Gains(nn.Module):
-    """What quality changes, by channel (those of y, then of d).
-
-    Learned at `KNOTS` qualities, linear in the log domain between.
-    """
+    """What quality changes, by channel: of y, then of d. Learned at `KNOTS` qualities; logarithms are interpolated."""
 
     def __init__(self, details: int) -> None:
         super().__init__()
         octaves = 0.5 * math.log2(RATE_WEIGHT_RATIO)  # the optimal step goes with the square root of the rate weight
         ramp = torch.linspace(octaves / 2, -octaves / 2, KNOTS)
         self.log2_step = nn.Parameter(ramp[:, None].repeat(1, LATENTS + 4 * details))
-        # Beside what the step implies.
+        # In addition to what the step implies.
         self.log2_scale = nn.Parameter(torch.zeros(KNOTS, LATENTS + 4 * details))
         self.log2_hyper_gain = nn.Parameter(torch.zeros(KNOTS, HYPER))
         self.log2_hyper_scale = nn.Parameter(torch.zeros(KNOTS, HYPER))
@@ -239,7 +234,7 @@ class Gains(nn.Module):
 
 
 class Coded(NamedTuple):
-    """Outcome of a pass through the float codec: RGB in 0..1 (not clamped) and bits per picture, each [B]."""
+    """What the float codec returns: RGB in 0..1, not clamped, [B, 3, H, W]; bits per picture, each [B]."""
 
     reconstruction: Tensor
     latent_bits: Tensor
@@ -247,17 +242,14 @@ class Coded(NamedTuple):
 
 
 def anchor_mask(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Checkerboard [1, 96, h, w] of the anchors, 1 or 0.
-
-    The second half of the channels has the other colour.
-    """
+    """Checkerboard [1, 96, h, w], 1 at the anchors and 0 elsewhere; inverted in the second half of the channels."""
     parity = torch.arange(height, device=device)[:, None] + torch.arange(width, device=device)
     half = (torch.arange(LATENTS, device=device) >= LATENTS // 2).long()
     return ((parity[None] + half[:, None, None]) % 2 == 0).float()[None]
 
 
-class Codec(nn.Module):
-    """All networks, and the float model of coding: rate with uniform noise, distortion with rounding."""
+class FloatCodec(nn.Module):
+    """All networks, and coding in float: the rate with uniform noise, the distortion with rounding."""
 
     def __init__(self, widths: Widths = Widths()) -> None:
         super().__init__()
@@ -274,12 +266,12 @@ class Codec(nn.Module):
         self.context = Context()
         self.synthesis = Synthesis(widths)
         self.gains = Gains(widths.details)
-        self.step_grid: nn.Module = nn.Identity()  # quantization puts the steps on the integers' grid
+        self.step_grid: nn.Module = nn.Identity()  # quantization rounds the steps to the integers' grid
         self.detail_step_grid: nn.Module = nn.Identity()
-        self.post_filter: PostFilter | None = None  # quantization puts one there: it works on whole pixels
+        self.post_filter: PostFilter | None = None  # added by quantization: it filters whole pixels
 
     def forward(self, image: Tensor, quality: Tensor) -> Coded:
-        """image [B, 3, H, W] in 0..1, H and W multiples of 64; quality [B] in 0..100."""
+        """image: float32 [B, 3, H, W] in 0..1, H and W multiples of 64. quality: float32 [B], 0 to 100."""
         gains = self.gains
         features, fine = self.analysis(image - 0.5)
         with torch.autocast(image.device.type, enabled=False):  # bfloat16 has too few digits for y
@@ -287,8 +279,8 @@ class Codec(nn.Module):
             details = self.detail_fold(self.detail(fine.float()))
         z = self.hyper_analysis(y, details).float() * torch.exp2(gains.at(gains.log2_hyper_gain, quality))
         z_hat = round_ste(z)
-        z_row = row_from_log2_scale(gains.at(gains.log2_hyper_scale, quality))
-        hyper_bits = self._bits(z, z_hat, z_row)
+        z_index = index_from_log2_scale(gains.at(gains.log2_hyper_scale, quality))
+        hyper_bits = self._bits(z, z_hat, z_index)
 
         channel_step, detail_step = _split(gains.at(gains.log2_step, quality))
         scale_gain, detail_gain = _split(gains.at(gains.log2_scale, quality))
@@ -302,27 +294,27 @@ class Codec(nn.Module):
         mean = mean0 * anchor + mean1 * (1 - anchor)
         symbol = (y - mean) / step
         rounded = round_ste(symbol)
-        row = row_from_log2_scale(log2_scale + scale_gain - channel_step)
-        latent_bits = self._bits(symbol, rounded, row)
+        index = index_from_log2_scale(log2_scale + scale_gain - channel_step)
+        latent_bits = self._bits(symbol, rounded, index)
 
         magnitude = torch.log2(1 + rounded.detach().abs())
         detail_scale = detail_scale + self.detail_rows(magnitude).float() + detail_gain - detail_step
         detail_step = self.detail_step_grid(torch.exp2(detail_step))
         symbol = details / detail_step
         detail_rounded = round_ste(symbol)
-        detail_bits = self._bits(symbol, detail_rounded, row_from_log2_scale(detail_scale))
+        detail_bits = self._bits(symbol, detail_rounded, index_from_log2_scale(detail_scale))
         reconstruction = self.synthesis(mean + step * rounded, detail_step * detail_rounded).float() + 0.5
         if self.post_filter is not None:
             reconstruction = self.post_filter(reconstruction, quality)
         return Coded(reconstruction, latent_bits + detail_bits, hyper_bits)
 
-    def _bits(self, symbol: Tensor, rounded: Tensor, row: Tensor) -> Tensor:
-        """Bits per picture: of the rounded symbols, or in training with uniform noise for the rounding."""
-        return symbol_bits(_perturb(symbol) if self.training else rounded, row).sum((1, 2, 3))
+    def _bits(self, symbol: Tensor, rounded: Tensor, index: Tensor) -> Tensor:
+        """Bits per picture [B]: of rounded symbols, or in training of symbols with uniform noise."""
+        return symbol_bits(_perturb(symbol) if self.training else rounded, index).sum((1, 2, 3))
 
 
 def _split(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The channels of y and of d."""
+    """Split channels into those of y and of d."""
     return x[:, :LATENTS], x[:, LATENTS:]
 
 
@@ -331,6 +323,6 @@ def _perturb(x: Tensor) -> Tensor:
 
 
 def pad_to_stride(image: Tensor) -> Tensor:
-    """Replicate the last row and column of [B, C, H, W] until both sides are multiples of 64."""
+    """Repeat the last row and column of [B, C, H, W] until both sides are multiples of 64."""
     h, w = image.shape[2:]
     return F.pad(image, (0, -w % STRIDE, 0, -h % STRIDE), mode="replicate")

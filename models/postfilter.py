@@ -1,11 +1,11 @@
-"""The post-filter: the decoded picture smoothed along its edges and sharpened across them.
+"""An integer post-filter restores edges these small networks blur: it smooths along them and sharpens across them.
 
 The networks are nearly linear (docs/experiments/2026-11-23-hidden-layers.md), and a linear filter cannot follow edges.
-So every cell of 2x2 pixels gets one of 384 filters of its luma, by how the picture changes around it
-(`filter_classes`). The filters are learned, the classes are not; all of it is integer arithmetic.
+So every cell of 2x2 pixels gets one of 384 luma filters, by how the picture changes around it (`filter_classes`). The
+filters are learned, the classes are not.
 
-Filters of 5x5 that are symmetric about their centre, as in Tsai et al., "Adaptive loop filtering for video coding",
-IEEE Journal of Selected Topics in Signal Processing, 2013.
+Filters are 5x5 and symmetric about their centre, as in Tsai et al., "Adaptive loop filtering for video coding", IEEE
+Journal of Selected Topics in Signal Processing, 2013.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch.nn import functional as F
 from .filter_classes import CLASSES, KNOTS, LUMA, MARGIN, OFFSETS, classes
 from .layers import at_quality, clamp_ste, round_ste
 
-RATE = 4  # how much faster than other parameters filters are learned: they start at 0 and end at up to 1/2
+RATE = 4  # learning rate relative to other parameters: filters start at 0 and end at up to 1/2
 
 
 def post_filter(pixels: Tensor, filters: Tensor) -> Tensor:
-    """Whole pixels [B, 3, H, W] in 0..255, filtered; filters: whole numbers [B, 384, 12] in 2**-8.
+    """Filter whole pixels, float32 [B, 3, H, W] in 0..255. filters: whole numbers [B, 384, 12] in 2**-8.
 
-    Gradients pass through every rounding; none comes from the choice of classes.
+    Gradients pass through every rounding, but not through the choice of classes.
     """
     height, width = pixels.shape[2:]
     if height % 2 or width % 2:
@@ -42,7 +42,7 @@ def post_filter(pixels: Tensor, filters: Tensor) -> Tensor:
 
 
 def _around(x: Tensor, margin: int) -> Tensor:
-    """[B, H, W] with its first and last rows and columns repeated."""
+    """[B, H, W] with `margin` repeated pixels on all sides."""
     return F.pad(x[:, None], (margin, margin, margin, margin), mode="replicate")[:, 0]
 
 
@@ -55,7 +55,7 @@ def _phases(x: Tensor) -> Tensor:
 class _Filter(torch.autograd.Function):
     """(`_phases` of luma with 2 pixels around, weights [12, B, h, w] of cells) -> phases [2, 2, B, h, w] of the sums.
 
-    Cells of a phase lie side by side, as their weights do: several times faster on a CPU than cells of 2x2 pixels.
+    The cells of a phase are contiguous, as their weights are: several times faster on a CPU than cells of 2x2 pixels.
     """
 
     @staticmethod
@@ -90,21 +90,21 @@ class _Filter(torch.autograd.Function):
 
 
 def _at(phases: Tensor, row: int, column: int) -> Tensor:
-    """[B, h, w]: of each cell the pixel at (row, column) from its top left, of `_phases` with 2 pixels around."""
+    """The pixel at (row, column) of each cell, [B, h, w], from `_phases` with 2 pixels around."""
     height, width = phases.shape[3] - 2, phases.shape[4] - 2
     top, left = 1 + row // 2, 1 + column // 2
     return phases[row % 2, column % 2, :, top : top + height, left : left + width]
 
 
 class PostFilter(nn.Module):
-    """`post_filter` of RGB [B, 3, H, W] in 0..1 that stands for whole pixels, with filters that are learned."""
+    """`post_filter` with learned filters, of RGB [B, 3, H, W] in 0..1 that is rounded to whole pixels."""
 
     def __init__(self) -> None:
         super().__init__()
         self.filters = nn.Parameter(torch.zeros(KNOTS, CLASSES, len(OFFSETS)))
 
     def integers(self) -> Tensor:
-        """The filters at each knot, whole, [3, 384, 12] in 2**-8."""
+        """The filters at each knot: whole numbers, float32 [3, 384, 12] in 2**-8."""
         return round_ste(clamp_ste(self.filters * (256 * RATE), -127, 127))
 
     @torch.no_grad()
@@ -113,6 +113,6 @@ class PostFilter(nn.Module):
         self.filters.copy_(filters / (256 * RATE))
 
     def forward(self, rgb: Tensor, quality: Tensor) -> Tensor:
-        """quality [B]: 0 to 100, between whose knots filters are linear."""
+        """quality [B], 0 to 100: filters are interpolated between the knots."""
         filters = round_ste(at_quality(self.integers(), quality))
         return post_filter(round_ste(rgb * 255), filters) / 255

@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to reuse large blocks: by default each big tensor's pages are mapped, and fault, anew."""
+    """Tell glibc to reuse large blocks; by default it maps the pages of each large tensor anew, with page faults."""
     try:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
@@ -24,7 +24,7 @@ def keep_freed_memory() -> None:
 
 
 class StopSignal:
-    """While entered, turns the first SIGINT or SIGTERM into a request to stop at the end of the step."""
+    """While entered, the first SIGINT or SIGTERM only asks to stop after the current step."""
 
     def __init__(self) -> None:
         self.received = False
@@ -39,7 +39,7 @@ class StopSignal:
             signal.signal(number, handler)
 
     def agreed(self, world: int, device: torch.device) -> bool:
-        """Whether any process has been asked to stop: all must leave at the same step, or those left hang."""
+        """Whether any process has been asked to stop. All must stop at the same step, or the others hang."""
         if world == 1:
             return self.received
         flag = torch.tensor(float(self.received), device=device)
@@ -59,7 +59,7 @@ def accelerator() -> torch.device:
 
 @contextmanager
 def process_group() -> Iterator[tuple[int, int, torch.device]]:
-    """(rank, world size, device); joins torchrun's group when started by it."""
+    """(rank, number of processes, device); joins torchrun's group when started by it."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank, device = int(os.environ.get("RANK", "0")), accelerator()
     if world > 1:

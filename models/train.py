@@ -1,8 +1,7 @@
-"""Training of the float codec: rate-distortion loss at random qualities, Muon for matrices, else Adam.
+"""Training of the float codec: rate-distortion loss at random qualities, Muon for matrices, Adam for the rest.
 
-A step depends only on the weights, the optimizer and the step's number (crops, qualities and noise are drawn
-from generators seeded by it), so a run that is stopped and resumed takes exactly the steps it would have
-taken.
+A step depends only on the weights, the optimizers' state and the step's number, which seeds crops, qualities and noise.
+So a resumed run takes exactly the steps that it would have taken.
 """
 
 from __future__ import annotations
@@ -29,21 +28,21 @@ from torch.utils.tensorboard import SummaryWriter
 from . import Tune
 from .data import Photographs, list_photographs
 from .layers import leaky_gradient
-from .network import Codec, Coded, pad_to_stride, rate_weight
+from .network import Coded, FloatCodec, pad_to_stride, rate_weight
 from .perceptual import visual_bits
 from .process import StopSignal, keep_freed_memory, process_group
 
 LOG_EVERY = 50
-# Weights for the eye see more of the low qualities, where most of its metrics' ranges lie: the last weighs so much.
+# Weight of quality 100 relative to quality 0 in training for the eye, whose metrics vary most at low qualities.
 VISUAL_EMPHASIS = 0.4
-# Their loss is the logarithm of a crop's cost, as a mean of pictures' BD-rates counts what changes in relation to each
-# picture's own rate; with a third of the mean cost added, so that empty skies do not take over.
+# Training for the eye minimises the logarithm of a crop's cost: a mean of BD-rates counts relative changes of each
+# picture's rate. This is added, a third of the mean cost, so that empty skies do not dominate.
 LEAST_COST = 0.3
 
 
 @dataclass
 class TrainOptions:
-    """What a run is told. Lengths are in steps; in the final part `decay` of them the rates fall to 0."""
+    """The options of a run. Lengths are in steps; learning rates fall to 0 over the last fraction `decay` of them."""
 
     data: Path
     out: Path
@@ -59,7 +58,7 @@ class TrainOptions:
     tune: Tune = "psnr"
     qualities: tuple[float, float] = (0.0, 100.0)
     drawn: float = 0.0  # part of the crops that are drawn by code instead
-    again: int = 0  # crops of each batch that the codec has coded once before it sees them
+    again: int = 0  # crops of each batch that have been coded once before
     seed: int = 0
     threads: int = 0
     bf16: bool = True
@@ -69,18 +68,19 @@ class TrainOptions:
 
 
 def learning_rate_factor(step: int, options: TrainOptions) -> float:
-    """Warm-up, stable, decay: linear up, 1, linear down to 0 at the end. More `steps` extend the middle."""
+    """Warm-up, stable, decay: linear up to 1, constant, linear down to 0. More `steps` extend the middle."""
     left = options.steps - step
     return min(1.0, (step + 1) / options.warmup, left / max(1.0, options.decay * options.steps))
 
 
 def rate_distortion(coded: Coded, image: Tensor, quality: Tensor, tune: Tune = "psnr") -> tuple[Tensor, Tensor, Tensor]:
-    """(loss, bpp, distortion in 8-bit squared steps), the loss a scalar and the others [B].
+    """(loss, bpp, distortion in 8-bit squared steps); the loss is a scalar, the others are [B].
 
-    bpp + weight * distortion grows with the square root of the weight; dividing by it gives every quality an
-    equal say in relative terms, which is what a BD-rate measures. For the eye the distortion is what squared steps
-    would have to be for `rate_weight` to make `perceptual.visual_bits` of them, and every crop has its say in
-    relative terms.
+    image: float32 [B, 3, H, W] in 0..1. quality: float32 [B], 0 to 100.
+
+    bpp + weight * distortion grows with the square root of the weight. Divided by that root, every quality counts by
+    its relative change, which is what a BD-rate measures. For the eye, distortion = visual_bits / rate_weight, and the
+    logarithm makes every crop count by its relative change, too.
     """
     weight = rate_weight(quality)
     scale = (0.013 / weight).sqrt()
@@ -97,7 +97,7 @@ def rate_distortion(coded: Coded, image: Tensor, quality: Tensor, tune: Tune = "
 
 @torch.no_grad()
 def check(codec: nn.Module, folder: Path, qualities: tuple[float, ...]) -> list[tuple[float, float, float]]:
-    """Per quality: (quality, mean estimated bpp, mean RGB-PSNR in dB) over the pictures of a folder."""
+    """(quality, mean estimated bpp, mean RGB-PSNR in dB) over the pictures of a folder, for each quality."""
     device = next(codec.parameters()).device
     codec.eval()
     totals = np.zeros((len(qualities), 2))
@@ -118,7 +118,7 @@ def check(codec: nn.Module, folder: Path, qualities: tuple[float, ...]) -> list[
 
 
 class Optimizers:
-    """Muon for the 1x1 convolutions' matrices, Adam for everything else, one schedule."""
+    """Muon for the matrices of 1x1 convolutions, Adam for everything else, with one schedule."""
 
     def __init__(self, codec: nn.Module, options: TrainOptions) -> None:
         matrices: list[nn.Parameter] = []
@@ -131,7 +131,7 @@ class Optimizers:
         self._allow_capture()
 
     def _allow_capture(self) -> None:
-        """Let a CUDA graph hold the step: Adam then counts on the GPU, Muon does not mind."""
+        """Let a CUDA graph capture the step: Adam then counts steps on the GPU; Muon needs nothing."""
         capturable = self.parameters[0].is_cuda
         for optimizer in (self.muon, self.adam):
             for group in optimizer.param_groups:
@@ -141,9 +141,9 @@ class Optimizers:
 
     @torch.no_grad()
     def step(self, factor: Tensor) -> None:
-        """One step at `factor` (a scalar on the parameters' device) times the full learning rates.
+        """One step at `factor` times the learning rates; `factor` is a scalar on the parameters' device.
 
-        Both optimizers' updates are proportional to their rates, so scaling the update is scaling the rate.
+        Updates are proportional to the learning rates, so scaling an update scales the rate.
         """
         values = [p.detach() for p in self.parameters]
         moved = [p.clone() for p in values]
@@ -169,22 +169,22 @@ def _move_towards(start: list[Tensor], end: list[Tensor], part: Tensor) -> None:
 
 
 class Step:
-    """One step of training, by its number: gradients, optimizers, moving average, sums for the log.
+    """One step of training: gradients, optimizers, moving average, sums for the log.
 
-    On a GPU it is captured once as a CUDA graph and replayed: a network this small is thousands of short
-    kernels, whose launches would otherwise take nearly all of the time.
+    On a GPU it is captured as a CUDA graph and replayed: networks this small are thousands of short kernels, whose
+    launches would take nearly all of the time.
     """
 
-    WARM_UP = 3  # steps before the capture, in which the optimizers make their state
+    WARM_UP = 3  # steps before the capture, in which the optimizers create their state
 
     def __init__(
-        self, codec: Codec, parallel: nn.Module, average: Codec, optimizers: Optimizers, options: TrainOptions
+        self, codec: FloatCodec, parallel: nn.Module, average: FloatCodec, optimizers: Optimizers, options: TrainOptions
     ) -> None:
         self.codec, self.parallel, self.average = codec, parallel, average
         self.optimizers, self.options = optimizers, options
         self.device = next(codec.parameters()).device
         self.sums = torch.zeros(3, device=self.device)  # of loss, bpp and distortion
-        # Inputs: the graph reads them where they are.
+        # The graph reads its inputs in place.
         side = options.crop
         self.image = torch.zeros(options.batch, 3, side, side, dtype=torch.uint8, device=self.device)
         self.image = self.image.contiguous(memory_format=torch.channels_last)
@@ -197,7 +197,7 @@ class Step:
     def __call__(self, step: int, rank: int, image: Tensor) -> None:
         """image: uint8 [B, 3, crop, crop]."""
         options = self.options
-        # Everything random in a step comes from its number.
+        # All randomness of a step comes from its number.
         torch.manual_seed((options.seed * 1_000_003 + step) * 64 + rank)
         low, high = options.qualities
         spread = (torch.randperm(options.batch) + torch.rand(options.batch)) * ((high - low) / options.batch) + low
@@ -219,14 +219,14 @@ class Step:
         else:
             self.codec.zero_grad(set_to_none=True)
             self.graph = torch.cuda.CUDAGraph()
-            # Meanwhile other threads pin memory.
+            # Other threads pin memory meanwhile.
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 self._run()
             self.graph.replay()
         self.runs += 1
 
     def means(self, steps: int) -> list[float]:
-        """Of loss, bpp and distortion over the last `steps` steps, which are forgotten."""
+        """Means of loss, bpp and distortion over the last `steps` steps; starts new sums."""
         means = [value / steps for value in self.sums.tolist()]
         self.sums.zero_()
         return means
@@ -259,7 +259,7 @@ class Step:
 class Checkpoint:
     """What a run resumes from: the weights, their moving average, the optimizers' state, and the steps done."""
 
-    def __init__(self, codec: Codec, average: Codec, optimizers: Optimizers, options: TrainOptions) -> None:
+    def __init__(self, codec: FloatCodec, average: FloatCodec, optimizers: Optimizers, options: TrainOptions) -> None:
         self.codec, self.average, self.optimizers, self.options = codec, average, optimizers, options
 
     def load(self, path: Path, device: torch.device) -> int:
@@ -331,13 +331,13 @@ class Log:
                 csv.writer(file).writerow(values)
 
 
-Tend = Callable[[Codec, int], None]
+Tend = Callable[[FloatCodec, int], None]
 """Is given the codec in training and the number of steps done, every `LOG_EVERY` steps."""
 
 
 def train(
     options: TrainOptions,
-    build: Callable[[Photographs], Codec] = lambda _: Codec(),
+    build: Callable[[Photographs], FloatCodec] = lambda _: FloatCodec(),
     tend: Tend = lambda codec, step: None,
 ) -> Path:
     """Train, or resume `out/last.pt`; returns the path of the last checkpoint.
@@ -352,7 +352,7 @@ def train(
 
 def _train(
     options: TrainOptions,
-    build: Callable[[Photographs], Codec],
+    build: Callable[[Photographs], FloatCodec],
     tend: Tend,
     rank: int,
     world: int,
@@ -363,7 +363,7 @@ def _train(
         torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     keep_freed_memory()
-    torch.backends.cudnn.allow_tf32 = False  # the latents need its digits
+    torch.backends.cudnn.allow_tf32 = False  # y needs all digits of float32
     photographs = Photographs(options.data, options.crop, options.batch, options.seed, options.drawn)
     torch.manual_seed(options.seed)
     codec = build(photographs).to(device)

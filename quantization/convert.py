@@ -1,4 +1,4 @@
-"""Between a fake-quantized codec, which trains, and the integer model, which ships."""
+"""From a fake-quantized codec, which trains, to the integer model, which ships, and back."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..models.entropy import ROWS_PER_OCTAVE, SCALE_MIN, mixture_tables
-from ..models.network import HYPER, LATENTS, Codec, Widths
+from ..models.entropy import SCALE_MIN, TABLES_PER_OCTAVE, mixture_tables
+from ..models.network import HYPER, LATENTS, FloatCodec, Widths
 from .fake import CONVOLUTIONS, FakeQuantNetwork, FakeQuantProjection, train_balanced
 from .model import NETWORKS, IntegerModel
 from .network import Int8, ModelError
 from .prepare import install, widen
 
-SKIP_MASS = 2e-4  # rows whose symbols are nonzero more rarely than this are not coded
-OCTAVE = ROWS_PER_OCTAVE * 2**16  # in 2**-16 rows
-FINER = 2  # octaves by which the grid of a wide channel is finer
+SKIP_MASS = 2e-4  # tables whose symbols are nonzero more rarely than this are not coded
+OCTAVE = TABLES_PER_OCTAVE * 2**16  # in table indices, 2**-16
+FINER = 2  # octaves by which a wide channel's grid is finer
 
 
 def _int32(values: Tensor) -> NDArray[np.int32]:
@@ -30,15 +30,15 @@ def _double(values: NDArray[np.integer[Any]]) -> Tensor:
     return torch.from_numpy(values.astype(np.float64))
 
 
-def _projection(codec: Codec, name: str) -> tuple[Int8, Tensor, Tensor]:
-    """A fake-quantized projection: weights int8 [out, in], their exponents and the bias, float64 [out]."""
+def _projection(codec: FloatCodec, name: str) -> tuple[Int8, Tensor, Tensor]:
+    """Weights int8 [out, in] of a fake-quantized projection, their exponents and the bias, float64 [out]."""
     module = codec.get_submodule(name)
     assert isinstance(module, FakeQuantProjection)
     weight, exponent, bias = module.integers()
     return weight.round().numpy().astype(np.int8), exponent.double(), bias.double()
 
 
-def _assign(codec: Codec, name: str, weight: Int8, exponent: Tensor, bias: Tensor) -> None:
+def _assign(codec: FloatCodec, name: str, weight: Int8, exponent: Tensor, bias: Tensor) -> None:
     """The inverse of `_projection`."""
     module = codec.get_submodule(name)
     assert isinstance(module, FakeQuantProjection)
@@ -46,8 +46,8 @@ def _assign(codec: Codec, name: str, weight: Int8, exponent: Tensor, bias: Tenso
 
 
 @torch.no_grad()
-def to_integer_model(codec: Codec, notes: dict[str, str]) -> IntegerModel:
-    """The integers of a prepared (and trained) codec; ModelError when they break a rule."""
+def to_integer_model(codec: FloatCodec, notes: dict[str, str]) -> IntegerModel:
+    """The integers of a fake-quantized codec; ModelError when they break a rule. notes: provenance, for the model."""
     networks: dict[str, FakeQuantNetwork] = {
         name: module if isinstance(module, FakeQuantNetwork) else module.network
         for name, module in ((n, getattr(codec, n)) for n in NETWORKS)
@@ -67,7 +67,7 @@ def to_integer_model(codec: Codec, notes: dict[str, str]) -> IntegerModel:
     row_gain = gains.log2_scale - gains.log2_step - math.log2(SCALE_MIN)
     row_gain[:, LATENTS:] += detail_row_bias
     radius, freq = mixture_tables()
-    scales = SCALE_MIN * 2.0 ** (np.arange(64) / ROWS_PER_OCTAVE)
+    scales = SCALE_MIN * 2.0 ** (np.arange(64) / TABLES_PER_OCTAVE)
     skip = int(sum(math.erfc(0.5 / (s * math.sqrt(2))) < SKIP_MASS for s in scales))
     model = IntegerModel(
         rule=rule,
@@ -86,7 +86,7 @@ def to_integer_model(codec: Codec, notes: dict[str, str]) -> IntegerModel:
         magnitude=np.round(16 * np.log2(1.0 + np.arange(128))).astype(np.int8),
         step_knots=step_knots,
         row_knots=_int32(OCTAVE * row_gain),
-        # A channel that is switched off at some quality may drift to any small gain.
+        # The gain of a channel that is off at some quality may drift to any small value.
         hyper_gain_knots=_int32(256 * (gains.log2_hyper_gain + hyper_exponent).clamp(-15, 15)),
         hyper_row_knots=_int32(OCTAVE * (gains.log2_hyper_scale - math.log2(SCALE_MIN)).double()),
         hyper_prediction=np.zeros((HYPER, 3), np.int8),  # until calibration
@@ -103,18 +103,18 @@ def to_integer_model(codec: Codec, notes: dict[str, str]) -> IntegerModel:
 
 
 @torch.no_grad()
-def from_integer_model(model: IntegerModel) -> Codec:
-    """The inverse of `to_integer_model`: a fake-quantized codec that computes what a model does, to train it on.
+def from_integer_model(model: IntegerModel) -> FloatCodec:
+    """The inverse of `to_integer_model`: a fake-quantized codec to continue training, which computes what a model does.
 
-    Only the entropy coding falls back to what training assumes, z without prediction and one mixture for all rows.
-    ModelError when the model has other networks than `models.network`.
+    Entropy coding becomes what training assumes: z without prediction, and one mixture for all tables. ModelError when
+    the model's networks are not those of `models.network`.
     """
     shapes = {la.name: la.weight.shape for net in model.networks.values() for la in net.layers if la.weight is not None}
     try:
         widths = Widths.of({**shapes, "latent": model.latent_weight.shape, "detail": model.detail_weight.shape})
     except KeyError as error:
         raise ModelError(f"not a model that can be trained here: it has no layer {error}") from error
-    codec = Codec(widths)
+    codec = FloatCodec(widths)
     wide = torch.from_numpy(model.wide.astype(np.int64))
     widen(codec.synthesis.enter, wide)
     widen(codec.synthesis.canvas, wide)
@@ -130,7 +130,7 @@ def from_integer_model(model: IntegerModel) -> Codec:
         exponent = _double(getattr(model, f"{name}_shift")) - 8 - source
         bias = _double(getattr(model, f"{name}_bias")) * torch.exp2(exponent + source)
         _assign(codec, name, getattr(model, f"{name}_weight"), exponent, bias)
-    # Scales of rows with next to no weights are 0.
+    # A row of almost no weight has a scale of 0.
     exponent = torch.log2(_double(model.row_scale).clamp(min=0.25) / OCTAVE).round()
     _assign(codec, "rows", model.row_weight, exponent, _double(model.row_bias) / OCTAVE)
     exponent = torch.log2(_double(model.detail_row_scale).clamp(min=0.25) * 16 / OCTAVE).round()

@@ -1,9 +1,8 @@
-"""Equalization: rescaling channels so that one scale per tensor serves them all.
+"""Equalization: rescale channels so that each fills the range of its int8 tensor.
 
-An int8 tensor has one scale, set by its widest channel; narrow channels then get few levels. Multiplying a
-channel by a positive factor where it is made, and dividing by it where it is used, changes nothing in float,
-and lets every channel fill the range. Nagel et al., "Data-free quantization through weight equalization and
-bias correction", ICCV 2019, here driven by the ranges of the activations.
+An int8 tensor has one scale, set by its widest channel; narrow channels then get few levels. Multiplying a channel by a
+positive factor where it is made, and dividing by it where it is used, changes nothing in float. Nagel et al.,
+"Data-free quantization through weight equalization and bias correction", ICCV 2019, here by the activations' ranges.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor
 from ..models.layers import Depthwise, Pointwise
 from .fake import CONVOLUTIONS, FakeQuantNetwork
 
-STRENGTH = 0.8  # 1 would equalize activations fully, at the expense of the weights' precision
+STRENGTH = 0.8  # 1 would equalize activations fully, but cost the weights precision
 QUANTILE = 0.9999
 
 
@@ -24,10 +23,10 @@ QUANTILE = 0.9999
 def equalize(
     network: FakeQuantNetwork, batches: Sequence[tuple[Tensor, ...]], users: Mapping[str, Sequence[Pointwise]]
 ) -> None:
-    """Rescale the channels of every tensor whose scale is free, in the float weights of a network.
+    """Rescale the channels of every tensor whose scale is not fixed, by changing a network's float weights in place.
 
-    batches: float inputs. users: output name -> the convolutions outside that read it. Outputs that are not
-    named there keep their channels as they are.
+    batches: float inputs [B, C, H, W]. users: output name -> the convolutions outside the network that read it, which
+    are rescaled too. Other outputs keep their channels.
     """
     frozen = set(network.exponents) | {network.group[o] for o in network.outputs if o not in users}
     frozen |= {network.group[name] for name in network.inputs}
@@ -39,7 +38,7 @@ def equalize(
         if group not in frozen:
             high = torch.quantile(x.transpose(0, 1).flatten(1).abs()[:, ::7], QUANTILE, dim=1)
             smallest = min(count, channels.get(group, count))
-            # Moving pixels repeats or merges channels in the order (dy, dx, c): modulo the smallest count.
+            # Layers that move pixels repeat channels in the order (dy, dx, c): fold them to the smallest count.
             parts = [high] if group not in reach else [high, reach[group]]
             reach[group] = torch.stack([p.view(-1, smallest).amax(0) for p in parts]).amax(0)
             channels[group] = smallest

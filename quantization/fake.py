@@ -1,8 +1,8 @@
-"""Fake quantization: a float network executed as its integer twin would be, with gradients.
+"""Fake quantization: a float network that computes what its integer network will compute, with gradients.
 
-A network is traced into its leaf operations. Every tensor gets a power-of-two scale; tensors that meet in a
-sum, or that only move pixels, share one. Weights get power-of-two scales per output channel and obey the
-tie-free rule (see `network`), so that what is trained here is what the integers will do.
+A network is traced into its leaf operations. Every tensor gets a power-of-two scale. The inputs and the output of a
+sum, or of a layer that moves pixels, share one. Weights get power-of-two scales per output channel and obey the
+tie-free rule (see `network`).
 """
 
 from __future__ import annotations
@@ -17,19 +17,23 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from ..models.layers import LEAVES, Add, Depthwise, Pointwise, relu, round_ste
-from .network import RULES, IntegerNetwork, Kind, Layer, ModelError, Rule, Spec
+from ..models.layers import Add, DepthToSpace, Depthwise, Pointwise, SpaceToDepth, Upsample, relu, round_ste
+from .network import OPERATIONS, RULES, IntegerNetwork, Kind, Layer, ModelError, Rule, Spec
 
 TrainingRule = Literal["free", "cpu", "strict"]
-"""A tie-free rule, or `free`: 8-bit weights with any scale, the yardstick for what the rules cost."""
+"""A tie-free rule, or `free`: 8-bit weights with any scale, to measure what the rules cost."""
 
 
 CONVOLUTIONS = (Pointwise, Depthwise)
+KINDS: dict[type[nn.Module], Kind] = {
+    Pointwise: "pointwise", Depthwise: "depthwise", Add: "add", Upsample: "upsample", SpaceToDepth: "space_to_depth",
+    DepthToSpace: "depth_to_space",
+}  # fmt: skip
 
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, LEAVES)
+        return type(m) in KINDS
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Node:
 
 
 def trace(network: nn.Module) -> tuple[list[str], list[Node], list[str]]:
-    """(input names, operations in order, output names) of a network made of `models.layers` only."""
+    """(input names, operations in order, output names); TypeError unless a network is made of `models.layers` only."""
     inputs: list[str] = []
     nodes: list[Node] = []
     outputs: list[str] = []
@@ -64,10 +68,10 @@ def trace(network: nn.Module) -> tuple[list[str], list[Node], list[str]]:
 
 
 def weight_exponents(weight: Tensor, multiple: int) -> Tensor:
-    """Per output channel (axis 0) the exponent of the weight scale, float32 [out], that errs least.
+    """Exponents of the weight scales, float32 [out], of least squared error for each output channel (axis 0).
 
-    Integers are multiples of `multiple` within -127..127; candidates are the least exponent that clips
-    nothing and the next smaller one.
+    Integers are multiples of `multiple` within -127..127. Candidates are the least exponent that clips nothing and the
+    next smaller one.
     """
     limit = 127 // multiple * multiple
     flat = weight.detach().flatten(1)
@@ -82,10 +86,10 @@ def weight_exponents(weight: Tensor, multiple: int) -> Tensor:
 
 
 class _FakeQuantize(torch.autograd.Function):
-    """clamp(floor(x / scale + 1/2)) * scale, the gradient stopped where it clamps.
+    """clamp(floor(x / scale + 1/2)) * scale; no gradient where it clamps.
 
-    Does what torch.fake_quantize_per_tensor_affine does, several times faster on a CPU, in CUDA graphs too,
-    and rounds as the integers do. The scale is a number or a tensor.
+    Like torch.fake_quantize_per_tensor_affine, but several times faster on a CPU, usable in CUDA graphs, and with the
+    integers' rounding. The scale is a number or a tensor.
     """
 
     @staticmethod
@@ -98,19 +102,19 @@ class _FakeQuantize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (y,) = ctx.saved_tensors
-        # One pass over floats; a product with a mask of booleans would convert it first, at five times the cost.
+        # One pass over floats; a product with a boolean mask takes five times as long.
         return torch.ops.aten.hardtanh_backward(grad, y, *ctx.bounds), None, None, None
 
 
 def fake_quantize(x: Tensor, scale: float | Tensor, low: int, high: int) -> Tensor:
-    """The nearest multiple of `scale`, halves up, from `low` to `high` times it; no gradient where it is clamped."""
+    """The nearest multiple of `scale`, halves up, clamped to `low`..`high` times it; no gradient where it clamps."""
     return _FakeQuantize.apply(x, scale, low, high)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class _FakeQuantizeWeight(torch.autograd.Function):
-    """As `_FakeQuantize`, but the gradient passes everywhere: a weight at its bound must be able to come back.
+    """As `_FakeQuantize`, but the gradient passes everywhere, so that a weight at its bound can come back.
 
-    `settle` keeps weights from going further out meanwhile.
+    `settle` keeps weights within their bounds.
     """
 
     @staticmethod
@@ -122,14 +126,14 @@ class _FakeQuantizeWeight(torch.autograd.Function):
         return grad, None, None
 
 
-FULL = 0.02  # of a row's weights may be at the bound before its scale is doubled
+FULL = 0.02  # part of a row's weights at the bound beyond which its scale is doubled
 
 
 @torch.no_grad()
 def _settle(
     module: Pointwise | Depthwise, exponent: Tensor, bound: int, least: float, most: float, adapt: bool
 ) -> None:
-    """Clip a convolution's weights to what their scales 2**exponent [out] hold, `bound` times; see `settle`."""
+    """Clip a convolution's weights to +-`bound` times their scales 2**exponent [out]; see `settle`."""
     weight = rescaled(module)[0]
     limit = bound * _per_row(torch.exp2(exponent), weight)
     clipped = torch.maximum(torch.minimum(weight, limit), -limit)
@@ -143,11 +147,11 @@ def _settle(
 
 
 def settle(codec: nn.Module, adapt: bool) -> None:
-    """Clip all weights to what their scales hold; if asked, fit the scales to what the weights have become.
+    """Clip all weights to the range of their scales. adapt: also fit the scales to the weights.
 
-    Training moves weights far from those that the scales were chosen for. With scales and clipping left alone, after
-    30,000 steps up to a fifth of a layer's weights stood at their bounds, without a gradient, and other rows used less
-    than half of their range.
+    Training moves weights far from those that the scales were chosen for. Without this, after 30,000 steps up to a
+    fifth of a layer's weights stood at their bounds, without a gradient, and other rows used less than half of their
+    range.
     """
     for module in codec.modules():
         if isinstance(module, (FakeQuantNetwork, FakeQuantProjection)):
@@ -166,10 +170,10 @@ def _per_row(values: Tensor, weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def train_unscaled(module: Pointwise | Depthwise, weight: Tensor, bias: Tensor) -> None:
-    """Give a convolution back the parameters it had before its channels were rescaled; keep the ratios beside.
+    """Give a convolution the parameters it had before its channels were rescaled, and keep the ratios in buffers.
 
-    It computes the same. But an optimizer whose steps have a size of their own (Muon, Adam) then takes steps as
-    in float training; on the rescaled weights, of which some are a thousand times smaller, it wrecks them.
+    It computes the same. But the steps of Muon and Adam do not depend on the weights' sizes: rescaled weights, some of
+    them a thousand times smaller, would not survive them.
     """
     module.register_buffer("weight_gain", torch.where(weight == 0, 1.0, module.weight / weight))
     module.register_buffer("bias_gain", torch.where(bias == 0, 1.0, module.bias / bias))
@@ -179,10 +183,10 @@ def train_unscaled(module: Pointwise | Depthwise, weight: Tensor, bias: Tensor) 
 
 @torch.no_grad()
 def train_balanced(module: Pointwise | Depthwise) -> None:
-    """`train_unscaled` for a convolution of which nobody knows what parameters it had before.
+    """`train_unscaled` for a convolution whose earlier parameters are not known.
 
-    Instead its outputs and inputs are scaled until all rows and columns are as large as those of a new one (Sinkhorn
-    and Knopp, "Concerning nonnegative matrices and doubly stochastic matrices", 1967).
+    Its outputs and inputs are scaled until all rows and columns are as large as those of a new one (Sinkhorn and Knopp,
+    "Concerning nonnegative matrices and doubly stochastic matrices", 1967).
     """
     weight = module.weight.flatten(1).double()
     usual = 1 / math.sqrt(3 * weight.shape[1])
@@ -199,7 +203,7 @@ def train_balanced(module: Pointwise | Depthwise) -> None:
 
 
 def rescaled(module: Pointwise | Depthwise) -> tuple[Tensor, Tensor]:
-    """Weight and bias that a convolution computes with; see `train_unscaled`."""
+    """The weight and bias that a convolution computes with; see `train_unscaled`."""
     weight: Tensor = module.weight
     bias: Tensor = module.bias
     if "weight_gain" not in module._buffers:
@@ -208,7 +212,7 @@ def rescaled(module: Pointwise | Depthwise) -> tuple[Tensor, Tensor]:
 
 
 def _assign(module: Pointwise | Depthwise, weight: Tensor, bias: Tensor) -> None:
-    """Give a convolution these parameters; ModelError when it is of another shape."""
+    """Set a convolution's parameters; ModelError when they are of another shape."""
     if module.weight.shape != weight.shape:
         raise ModelError(f"weights are {list(weight.shape)}, not {list(module.weight.shape)}")
     module.weight.copy_(weight)
@@ -218,8 +222,8 @@ def _assign(module: Pointwise | Depthwise, weight: Tensor, bias: Tensor) -> None
 class FakeQuantNetwork(nn.Module):
     """A traced network with quantized inputs, weights, biases and activations.
 
-    fixed: exponents of tensors that are prescribed (name -> exponent); the others are chosen by `calibrate`.
-    zero_points: of inputs that come from behind a ReLU (name -> -128).
+    fixed: name -> exponent, of tensors whose scale is given; `calibrate` chooses the others.
+    zero_points: name -> -128, of inputs that come from behind a ReLU.
     """
 
     def __init__(
@@ -239,9 +243,9 @@ class FakeQuantNetwork(nn.Module):
         for node in self.nodes:
             convolution = isinstance(node.module, CONVOLUTIONS)
             rectified = bool(getattr(node.module, "relu", False))
-            computes = convolution or isinstance(node.module, Add)
+            moves = OPERATIONS[KINDS[type(node.module)]].moves
             behind = self.zero_points[node.inputs[0]]
-            self.zero_points[node.name] = behind if not computes else -128 if rectified else 0
+            self.zero_points[node.name] = behind if moves else -128 if rectified else 0
             group[node.name] = node.name
             if not convolution:
                 for source in node.inputs:
@@ -265,7 +269,7 @@ class FakeQuantNetwork(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[tuple[Tensor, ...]]) -> None:
-        """Choose activation exponents by least squared error on float inputs, then the weight exponents."""
+        """Choose the activations' exponents by least squared error on float inputs, then the weights' exponents."""
         candidates = list(range(-12, 4))
         errors: dict[str, Tensor] = {}
 
@@ -359,7 +363,7 @@ class FakeQuantNetwork(nn.Module):
         visit: Callable[[str, Tensor], Tensor],
         apply: Callable[[Node, list[Tensor]], Tensor],
     ) -> list[Tensor]:
-        """The outputs, by running the operations with `apply` and passing every tensor through `visit`."""
+        """The outputs. `apply` runs an operation; every tensor passes through `visit`."""
         tensors = {name: visit(name, value) for name, value in zip(self.inputs, x, strict=True)}
         for node in self.nodes:
             tensors[node.name] = visit(node.name, apply(node, [tensors[i] for i in node.inputs]))
@@ -375,7 +379,7 @@ class FakeQuantNetwork(nn.Module):
     @staticmethod
     @torch.no_grad()
     def from_integer(integers: IntegerNetwork, network: nn.Module, rule: Rule) -> FakeQuantNetwork:
-        """The inverse of `to_integer`: `network`, whose weights are set to those of the integers, as they compute.
+        """The inverse of `to_integer`: sets the weights of `network` to those of the integers.
 
         ModelError when the integers are another network's.
         """
@@ -405,22 +409,18 @@ class FakeQuantNetwork(nn.Module):
 
     @torch.no_grad()
     def to_integer(self) -> IntegerNetwork:
-        """The integer twin, which obeys the rule. ValueError when the rule is `free`."""
+        """The integer network, checked against the rule. ValueError when the rule is `free`."""
         if self.rule == "free":
             raise ValueError("free scales have no integer twin")
         spec = {}
         layers = []
         for name in self.inputs:
             spec[name] = Spec(self.channels[name], self.exponent(name), self.zero_points[name])
-        kinds: dict[str, Kind] = {
-            "Pointwise": "pointwise", "Depthwise": "depthwise", "Add": "add", "Upsample": "upsample",
-            "SpaceToDepth": "space_to_depth", "DepthToSpace": "depth_to_space",
-        }  # fmt: skip
         for node in self.nodes:
-            kind = kinds[type(node.module).__name__]
+            kind = KINDS[type(node.module)]
             source = spec[node.inputs[0]]
-            factor = int(getattr(node.module, "block", getattr(node.module, "factor", 1)))
-            channels = source.channels
+            factor = int(getattr(node.module, "factor", 1))
+            channels = int(OPERATIONS[kind].channels(source.channels, factor))
             parts: dict[str, np.ndarray] = {}
             if isinstance(node.module, CONVOLUTIONS):
                 exponent: Tensor = node.module.weight_exponent  # type: ignore[assignment]
@@ -432,10 +432,6 @@ class FakeQuantNetwork(nn.Module):
                 shift = self.exponent(node.name) - source.exponent - exponent.numpy()
                 parts = {"weight": w, "bias": b.astype(np.int32), "shift": shift.astype(np.int8)}
                 channels = len(b)
-            elif kind == "space_to_depth":
-                channels *= factor * factor
-            elif kind == "depth_to_space":
-                channels //= factor * factor
             spec[node.name] = Spec(channels, self.exponent(node.name), self.zero_points[node.name])
             rectified = bool(getattr(node.module, "relu", False))
             layers.append(Layer(kind, node.name, node.inputs, spec[node.name], rectified, factor, **parts))
@@ -446,10 +442,10 @@ class FakeQuantNetwork(nn.Module):
 
 
 class FakeQuantProjection(nn.Module):
-    """A 1x1 convolution whose weights are int8 with power-of-two scales and whose sums stay whole (int32).
+    """A 1x1 convolution with int8 weights, power-of-two scales and int32 sums.
 
-    For the projections that our own integer code computes: latents and rows. No tie can arise, so no rule
-    applies.
+    For the projections that the codec computes itself: latents and table indices. They are not requantized, so no
+    tie-free rule applies.
     """
 
     def __init__(self, projection: Pointwise) -> None:
@@ -464,12 +460,12 @@ class FakeQuantProjection(nn.Module):
 
     @torch.no_grad()
     def assign(self, weight: Tensor, exponent: Tensor, bias: Tensor) -> None:
-        """The inverse of `integers`; ModelError when the projection is of another shape."""
+        """The inverse of `integers`; ModelError when shapes differ."""
         _assign(self.projection, weight * torch.exp2(exponent)[:, None], bias)
         self.register_buffer("weight_exponent", exponent.float())
 
     def integers(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(weights as float integers [out, in], their exponents [out], bias [out])"""
+        """(weights, whole float32 numbers [out, in]; their exponents [out]; bias [out])"""
         exponent: Tensor = self.weight_exponent  # type: ignore[assignment]
         weight, bias = rescaled(self.projection)
         scale = torch.exp2(exponent)[:, None]

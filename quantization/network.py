@@ -151,6 +151,10 @@ class Operation(NamedTuple):
         """Whether it only moves pixels."""
         return self.finer != 0
 
+    def channels(self, source: int, factor: int) -> Fraction:
+        """Channels of the output for an input of `source` channels; a fraction when they do not divide."""
+        return source * Fraction(factor) ** self.deeper
+
 
 OPERATIONS: dict[Kind, Operation] = {
     "pointwise": Operation(_pointwise),
@@ -217,10 +221,10 @@ def _check_add(where: str, sources: list[Spec], spec: Spec) -> None:
 def _check_move(where: str, layer: Layer, source: Spec) -> None:
     if not _is_int(layer.factor, 1, MAX_FACTOR):
         raise ModelError(f"{where}: a factor is 1 to {MAX_FACTOR}")
-    ratio = Fraction(layer.factor) ** OPERATIONS[layer.kind].deeper
-    if source.channels * ratio % 1:
-        raise ModelError(f"{where}: {source.channels} channels do not divide by {1 / ratio}")
-    if layer.spec != Spec(int(source.channels * ratio), source.exponent, source.zero_point) or layer.relu:
+    channels = OPERATIONS[layer.kind].channels(source.channels, layer.factor)
+    if channels % 1:
+        raise ModelError(f"{where}: {source.channels} channels do not divide by {layer.factor**2}")
+    if layer.spec != Spec(int(channels), source.exponent, source.zero_point) or layer.relu:
         raise ModelError(f"{where}: moving pixels must keep scale and zero point")
 
 

@@ -1,7 +1,7 @@
-"""From a float codec to one whose every network computes as its integers will.
+"""From a float codec to a fake-quantized one, whose networks compute what their integers will.
 
-`prepare` rescales the float codec to integer grids without changing what it computes, swaps its networks for
-fake-quantized ones and calibrates them on training photographs.
+`prepare` rescales the float codec to integer grids without changing what it computes, replaces its networks by
+fake-quantized ones, and calibrates them on training photographs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..models.data import Photographs
 from ..models.layers import Pointwise, clamp_ste, round_ste
-from ..models.network import LATENTS, STRIDE, Codec
+from ..models.network import LATENTS, STRIDE, FloatCodec
 from ..models.postfilter import PostFilter
 from .equalize import equalize
 from .fake import CONVOLUTIONS, FakeQuantNetwork, FakeQuantProjection, TrainingRule, train_unscaled
@@ -21,12 +21,12 @@ from .model import NETWORKS
 
 LOG2_STEP_EXPONENT = -5  # the hyper-synthesis gives log2 steps in 1/32 octaves
 GRID_REACH = 120.0  # latents are scaled so that nearly all lie within this of zero, on a grid of int8
-WIDE = 4  # channels, those with most levels, that get a four times finer grid
+WIDE = 4  # channels with the most levels, which get a four times finer grid
 ROOM = 1.05  # times its grid that a channel may reach for a flat colour
 
 
 def centred(x: Tensor) -> Tensor:
-    """RGB/255 - 0.5 as (RGB - 128) / 256, whose int8 is the pixel less 128."""
+    """From RGB/255 - 0.5 to (RGB - 128) / 256, whose int8 is the pixel less 128."""
     return (x + 0.5) * (255 / 256) - 0.5
 
 
@@ -42,9 +42,9 @@ class PixelInput(nn.Module):
 
 
 class Planes(nn.Module):
-    """Wraps the synthesis: y_hat becomes int8 planes, coarse and for the wide channels fine; RGB returns.
+    """Wraps the synthesis: (y_hat, details) -> RGB, with y_hat as int8 planes.
 
-    coarse = round(y), clamped; fine = 4 * (y - coarse), which also carries what the clamp cut off.
+    coarse = round(y_hat), clamped; fine = 4 * (y_hat - coarse) of the wide channels, plus what the clamp cuts.
     """
 
     def __init__(self, network: FakeQuantNetwork, wide: Tensor) -> None:
@@ -76,7 +76,7 @@ class StepGrid(nn.Module):
 
 
 @torch.no_grad()
-def rescale_latents(codec: Codec, octaves: Tensor, detail_octaves: Tensor) -> None:
+def rescale_latents(codec: FloatCodec, octaves: Tensor, detail_octaves: Tensor) -> None:
     """Multiply y by 2**octaves [96] and d by 2**detail_octaves [48] everywhere they occur.
 
     The codec's function stays the same.
@@ -99,8 +99,8 @@ def rescale_latents(codec: Codec, octaves: Tensor, detail_octaves: Tensor) -> No
 
 
 @torch.no_grad()
-def rescale_pixels(codec: Codec) -> None:
-    """From RGB/255 - 0.5 to (RGB - 128)/256 at both ends."""
+def rescale_pixels(codec: FloatCodec) -> None:
+    """Change the pixels' units at both ends from RGB/255 - 0.5 to (RGB - 128)/256."""
     enter, out = codec.analysis.enter, codec.synthesis.out
     enter.bias.add_(enter.weight.sum(1) * (0.5 / 255))
     enter.weight.mul_(256 / 255)
@@ -110,12 +110,12 @@ def rescale_pixels(codec: Codec) -> None:
 
 @torch.no_grad()
 def widen(convolution: Pointwise, wide: Tensor) -> None:
-    """Append input columns for the wide channels' fine planes: a quarter of the coarse ones' weights."""
+    """Append input columns for the wide channels' fine planes, with a quarter of the coarse planes' weights."""
     convolution.weight = nn.Parameter(torch.cat([convolution.weight, convolution.weight[:, wide] / 4], 1))
 
 
-def _calls(codec: Codec, image: Tensor, quality: Tensor) -> dict[str, tuple[Tensor, ...]]:
-    """The inputs of each network in one float pass."""
+def _calls(codec: FloatCodec, image: Tensor, quality: Tensor) -> dict[str, tuple[Tensor, ...]]:
+    """The inputs of each network in one pass of a float codec."""
     inputs: dict[str, tuple[Tensor, ...]] = {}
 
     def remember(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -129,8 +129,8 @@ def _calls(codec: Codec, image: Tensor, quality: Tensor) -> dict[str, tuple[Tens
 
 
 @torch.no_grad()
-def prepare(codec: Codec, rule: TrainingRule, photographs: Photographs, batches: int = 6) -> Codec:
-    """Turn a float codec, in place, into a fake-quantized one calibrated on crops of training photographs."""
+def prepare(codec: FloatCodec, rule: TrainingRule, photographs: Photographs, batches: int = 6) -> FloatCodec:
+    """Turn a float codec, in place, into a fake-quantized one, calibrated on `batches` batches of crops."""
     codec.eval()
     device = next(codec.parameters()).device
     crops = [photographs(10**9 + i).to(device).float() / 255 for i in range(batches)]
@@ -172,7 +172,7 @@ def prepare(codec: Codec, rule: TrainingRule, photographs: Photographs, batches:
     for name, network in networks.items():
         equalize(network, inputs[name], users.get(name, {}))
         network.calibrate(inputs[name])
-    # Its first input is an output of the hyper-synthesis, which equalization has rescaled: look again.
+    # Equalization has rescaled its first input, an output of the hyper-synthesis: run that again.
     networks["context"] = FakeQuantNetwork(
         "context", codec.context, rule,
         {"features": networks["hyper_synthesis"].exponent("out"), "anchors": 0, "out": 0}, {"features": -128},
@@ -193,7 +193,7 @@ def prepare(codec: Codec, rule: TrainingRule, photographs: Photographs, batches:
 
 
 @torch.no_grad()
-def make_room(codec: Codec) -> list[int]:
+def make_room(codec: FloatCodec) -> list[int]:
     """Give the channels of y room whose grid is too small for flat colours; in place, of a fake-quantized codec.
 
     Grids are chosen by what photographs need, and 255 green is more than any photograph shows. Such a channel gets a
@@ -219,7 +219,7 @@ def make_room(codec: Codec) -> list[int]:
 
 
 @torch.no_grad()
-def _widen_channel(codec: Codec, channel: int) -> None:
+def _widen_channel(codec: FloatCodec, channel: int) -> None:
     """Double a channel's unit and make it wide."""
     analysis, context, means, planes = codec.hyper_analysis, codec.context, codec.hyper_synthesis, codec.synthesis
     assert isinstance(codec.latent, FakeQuantProjection)
@@ -259,12 +259,12 @@ def _insert_column(x: Tensor, source: int, target: int) -> Tensor:
     return torch.cat([x[:, :target], x[:, source : source + 1], x[:, target:]], 1)
 
 
-def install(codec: Codec, networks: dict[str, FakeQuantNetwork], wide: Tensor) -> None:
-    """Swap, in place, a codec's networks and projections for fake-quantized ones, and put its steps on the grids.
+def install(codec: FloatCodec, networks: dict[str, FakeQuantNetwork], wide: Tensor) -> None:
+    """Replace a codec's networks and projections, in place, by fake-quantized ones, and round its steps to the grids.
 
-    Its pictures are whole pixels then, and get a post-filter, which changes nothing until it is trained.
+    Also adds a post-filter, which changes nothing until it is trained.
 
-    wide: the channels of y with a four times finer grid, as the networks' weights have been widened for.
+    wide: the channels of y with a four times finer grid, for which the networks have been widened.
     """
     codec.analysis = PixelInput(networks["analysis"])  # type: ignore[assignment]
     codec.hyper_analysis = networks["hyper_analysis"]  # type: ignore[assignment]
@@ -282,7 +282,7 @@ def install(codec: Codec, networks: dict[str, FakeQuantNetwork], wide: Tensor) -
 
 
 def _reach(tensors: list[Tensor]) -> Tensor:
-    """Per channel [C], what all but two in ten thousand values of [B, C, h, w] tensors stay below."""
+    """The 0.9998 quantile of magnitudes in each channel, [C], of tensors [B, C, h, w]."""
     spread = torch.cat([t.transpose(0, 1).flatten(1) for t in tensors], 1).abs()
     return torch.quantile(spread[:, :: max(1, spread.shape[1] // 100_000)], 0.9998, dim=1)
 
@@ -298,7 +298,7 @@ def _split(y_hat: Tensor, wide: Tensor) -> Tensor:
 
 
 class _Narrow(nn.Module):
-    """A widened float synthesis fed with y_hat alone, for calibration."""
+    """A widened float synthesis that takes y_hat without its fine planes, for calibration."""
 
     def __init__(self, network: nn.Module, wide: Tensor) -> None:
         super().__init__()

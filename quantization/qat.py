@@ -1,4 +1,4 @@
-"""Quantization-aware training: a prepared codec goes on in the ordinary loop, and becomes the integers that ship."""
+"""Quantization-aware training: trains a fake-quantized codec in the ordinary loop and writes the integer model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..models.data import Photographs
-from ..models.network import Codec, Widths
+from ..models.network import FloatCodec, Widths
 from ..models.process import accelerator
 from ..models.train import TrainOptions, train
 from .convert import from_integer_model, to_integer_model
@@ -19,13 +19,13 @@ from .model import load_model
 from .network import ModelError
 from .prepare import make_room, prepare
 
-ADAPT_EVERY, ADAPT_PART = 500, 0.6  # steps between two fits of the weights' scales, and the part of a run that has them
+ADAPT_EVERY, ADAPT_PART = 500, 0.6  # steps between fits of the weights' scales, and the part of a run with such fits
 
-# What loading other files than ours, or damaged ones, ends in.
+# What loading foreign or damaged files can end in.
 FOREIGN = SafetensorError, UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError
 
 
-def load_float(path: Path) -> Codec:
+def load_float(path: Path) -> FloatCodec:
     """A float codec: shipped weights (.safetensors) or the averaged ones of a training checkpoint (.pt).
 
     ModelError when the file holds something else, OSError when it cannot be read.
@@ -36,20 +36,20 @@ def load_float(path: Path) -> Codec:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)["average"]
         layers = {name.removesuffix(".weight").split(".", 1)[-1].replace(".", "_"): name for name in state}
-        codec = Codec(Widths.of({layer: state[name].shape for layer, name in layers.items()}))
+        codec = FloatCodec(Widths.of({layer: state[name].shape for layer, name in layers.items()}))
         codec.load_state_dict(state)
     except FOREIGN as error:
         raise ModelError(f"{path} does not hold the weights of a float codec") from error
     return codec
 
 
-def save_float(codec: Codec, path: Path, notes: dict[str, str]) -> None:
-    """Write float weights as float16 safetensors: half the size, and its rounding is far below int8's."""
+def save_float(codec: FloatCodec, path: Path, notes: dict[str, str]) -> None:
+    """Write float weights as float16 safetensors: half the size, with rounding errors far below int8's."""
     state = {name: value.half().contiguous() for name, value in codec.state_dict().items()}
     save_file(state, path, metadata=notes)
 
 
-def starting_codec(weights: Path, rule: TrainingRule, photographs: Photographs) -> Codec:
+def starting_codec(weights: Path, rule: TrainingRule, photographs: Photographs) -> FloatCodec:
     """A fake-quantized codec of float weights or of an integer model; ModelError, OSError as `load_float`'s."""
     try:
         model = load_model(weights)
@@ -65,16 +65,15 @@ def starting_codec(weights: Path, rule: TrainingRule, photographs: Photographs) 
 def qat(options: TrainOptions, weights: Path, rule: TrainingRule) -> Path:
     """Train float weights, or an integer model on, under fake quantization; or resume. Returns the last checkpoint.
 
-    Unless the rule is `free`, the integers of the last weights are written to out/model.safetensors. Not those
-    of the averaged ones: weights have settled on roundings that go together, and a mean of several such sets
-    rounds to none of them (5 % more rate).
+    Unless the rule is `free`, writes out/model.safetensors, the integers of the last weights. Not of the averaged ones:
+    an average of weights rounds to none of the sets of integers that training has found (5 % more rate).
     """
-    prepared: list[Codec] = []
+    prepared: list[FloatCodec] = []
 
-    def tend(codec: Codec, step: int) -> None:
+    def tend(codec: FloatCodec, step: int) -> None:
         settle(codec, adapt=step % ADAPT_EVERY == 0 and step <= ADAPT_PART * options.steps)
 
-    def build(photographs: Photographs) -> Codec:
+    def build(photographs: Photographs) -> FloatCodec:
         prepared.append(starting_codec(weights, rule, photographs))
         return prepared[0]
 

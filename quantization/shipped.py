@@ -21,7 +21,7 @@ DEFAULT_QUALITY = 60.0
 
 
 class Weights(NamedTuple):
-    """A model of the package: every model codes every quality, this one does best from `quality` on.
+    """A model of the package. Every model codes every quality; this one is the best from `quality` up.
 
     short_id: the first 8 bytes of the file's SHA-256, by which `.plic` files name their model.
     """
@@ -65,10 +65,9 @@ MODELS = (
     Weights("cpu-psnr-high", "ca970396156189aa", "cpu", "psnr", 65.0),
     Weights("strict", "250f5083ce9097e4", "strict", "psnr", 0.0),
 )
-"""By rule and tune, from low qualities to high. A rule's first tune is its default: what the eye prefers.
+"""By rule and tune, from low qualities to high. A rule's first tune is its default.
 
-One small network for all rates from 1 to 30 spreads itself thin: trained on with a part of the qualities alone it needs
-fewer bits there.
+A network this small needs fewer bits when it is trained for a part of the qualities alone.
 """
 
 
@@ -78,7 +77,7 @@ def by_short_id(short_id: str) -> Weights | None:
 
 
 def default_tune(rule: Rule) -> Tune:
-    """What the weights are tuned for when nobody says it. PlicError for a rule that does not exist."""
+    """What the weights of a rule are tuned for by default. PlicError for a rule that does not exist."""
     check_choice("rule", rule, get_args(Rule))
     return next(weights.tune for weights in MODELS if weights.rule == rule)
 
@@ -98,7 +97,7 @@ def shipped(rule: Rule = "cpu", tune: Tune | None = None) -> tuple[Weights, ...]
 
 
 def for_quality(choices: Sequence[tuple[float, T]], quality: float) -> T:
-    """The best for a quality, of choices that are best from a quality on, from low to high."""
+    """The best choice for a quality. choices: (quality from which on it is the best, choice), from low to high."""
     return next((choice for least, choice in reversed(choices) if least <= quality), choices[0][1])
 
 

@@ -35,7 +35,7 @@ from ...codec.native import COMPILE, TOOL
 from ...export.bundle import Bundle
 from ...export.errors import ExportError
 from ...export.litert import Kernels, LiteRTExecutor
-from ...export.targets import TARGETS, TargetName, require
+from ...export.targets import TARGETS, require
 from ...export.tflite import model_to_tflite
 from ...export.tiles import TiledExecutor, least_tile
 from ...quantization.model import IntegerModel
@@ -283,7 +283,7 @@ def _by_litert_tiles(pixels: int) -> Run:
     return _by_executor(make, lambda model: max(pixels, least_tile(model)))
 
 
-def _by_target(name: TargetName) -> Run:
+def _by_target(name: str) -> Run:
     """Another export target, in the smallest tiles that the model allows."""
 
     def make(model: IntegerModel) -> Executor:

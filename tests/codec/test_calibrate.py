@@ -21,7 +21,7 @@ from pocketlic.codec.calibrate import (
 from pocketlic.codec.codec import Codec
 from pocketlic.export.litert import LiteRTExecutor
 from pocketlic.export.tflite import model_to_tflite
-from pocketlic.models.entropy import SPREADS, mixture_tables, row_scales
+from pocketlic.models.entropy import SPREADS, mixture_tables, table_scales
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_rows_of_z_follow_its_spread(gaussian):
     hypers = {q: [np.clip(rng.normal(0, spread, (40, 40, 64)), -128, 127).round().astype(np.int8)] for q in (0, 10000)}
     knots = fit_hyper_rows(Codec(model), hypers)
     assert knots.shape == model.hyper_row_knots.shape
-    np.testing.assert_allclose(row_scales()[knots >> 16], np.broadcast_to(spread, knots.shape), rtol=0.25)
+    np.testing.assert_allclose(table_scales()[knots >> 16], np.broadcast_to(spread, knots.shape), rtol=0.25)
 
 
 def test_the_sample_spreads_over_the_folder_and_is_cut_from_the_middle(tmp_path):

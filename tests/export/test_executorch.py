@@ -9,8 +9,8 @@ from pocketlic.export.bundle import open_bundle, write_bundle
 from pocketlic.export.errors import ExportError
 from pocketlic.export.executorch import ExecuTorchExecutor, require_delegate
 from pocketlic.export.operators import operators
+from pocketlic.export.prove import prove
 from pocketlic.export.pte import FLOAT_EXACT, to_pte
-from pocketlic.export.verify import prove
 from pocketlic.quantization.network import IntegerNetwork, Layer, ModelError, Spec
 
 

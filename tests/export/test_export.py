@@ -12,11 +12,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pocketlic.codec.codec import Codec
-from pocketlic.export import cli, verify
+from pocketlic.export import cli
 from pocketlic.export.bundle import PROOF, open_bundle, write_bundle
 from pocketlic.export.errors import ExportError
+from pocketlic.export.prove import Report, prove
 from pocketlic.export.targets import TARGETS, Need
-from pocketlic.export.verify import prove
 
 LAUNCHER = Path(__file__).resolve().parents[2] / "export.py"
 
@@ -78,7 +78,7 @@ def test_command(run, photo, tmp_path, tile):
 
 @pytest.mark.parametrize(("files_equal", "differing"), [(True, 3), (False, 0)])
 def test_a_difference_exits_with_1(run, photo, tmp_path, monkeypatch, files_equal, differing):
-    monkeypatch.setattr(cli, "prove", lambda *_: verify.Report(files_equal, differing, {}, 1.0, 30.0))
+    monkeypatch.setattr(cli, "prove", lambda *_: Report(files_equal, differing, {}, 1.0, 30.0))
     result = run("--image", photo, "--out", tmp_path / "b")
     assert result.exit_code == 1
     assert "equal: no" in result.output.splitlines()[-1]

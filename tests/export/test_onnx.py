@@ -9,8 +9,8 @@ pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 from pocketlic.export.bundle import write_bundle
 from pocketlic.export.errors import ExportError
 from pocketlic.export.ort import OnnxRuntimeExecutor
+from pocketlic.export.prove import prove
 from pocketlic.export.qdq import to_onnx
-from pocketlic.export.verify import prove
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -11,8 +11,8 @@ from pocketlic.export.bundle import write_bundle
 from pocketlic.export.errors import ExportError
 from pocketlic.export.npu import _reason, _require_whole
 from pocketlic.export.operators import operators
+from pocketlic.export.prove import prove
 from pocketlic.export.targets import TARGETS, Need, missing
-from pocketlic.export.verify import prove
 
 
 @pytest.mark.parametrize("name", TARGETS)

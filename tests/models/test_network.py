@@ -12,9 +12,9 @@ torch.set_num_threads(1)
 
 @pytest.mark.parametrize("spread", range(len(entropy.SPREADS)))
 def test_tables_are_distributions(spread):
-    weights = np.tile(np.arange(len(entropy.SPREADS)) == spread, (entropy.ROWS, 1)).astype(float)
+    weights = np.tile(np.arange(len(entropy.SPREADS)) == spread, (entropy.TABLES, 1)).astype(float)
     radius, freq = entropy.mixture_tables(weights)
-    assert (radius.dtype, freq.dtype, radius.shape) == (np.uint16, np.uint16, (entropy.ROWS,))
+    assert (radius.dtype, freq.dtype, radius.shape) == (np.uint16, np.uint16, (entropy.TABLES,))
     rows = np.split(freq.astype(np.int64), np.cumsum(2 * radius.astype(np.int64) + 2)[:-1])
     for row, r in zip(rows, radius, strict=True):
         assert len(row) == 2 * r + 2
@@ -44,13 +44,13 @@ def test_coding_a_row_with_its_table_costs_its_entropy(row):
 def test_a_mixture_fitted_to_symbols_codes_them_nearly_at_their_entropy():
     """Laplacian symbols, which a Gaussian codes badly. The last rows have no symbols and follow the others."""
     rng = np.random.default_rng(0)
-    counts = np.zeros((entropy.ROWS, 200), np.int64)
-    scales = entropy.row_scales()
+    counts = np.zeros((entropy.TABLES, 200), np.int64)
+    scales = entropy.table_scales()
     for row in range(50):
         symbols = np.abs(np.round(rng.laplace(0, scales[row] / np.sqrt(2), 100_000))).astype(int)
         counts[row] = np.bincount(np.minimum(symbols, 199), minlength=200)
     fitted = entropy.mixture_tables(entropy.fit_mixture(counts))
-    gaussian = entropy.mixture_tables(np.tile(np.array(entropy.SPREADS) == 1.0, (entropy.ROWS, 1)).astype(float))
+    gaussian = entropy.mixture_tables(np.tile(np.array(entropy.SPREADS) == 1.0, (entropy.TABLES, 1)).astype(float))
 
     def bits(tables, row):
         radius, freq = tables
@@ -72,7 +72,7 @@ def test_a_mixture_fitted_to_symbols_codes_them_nearly_at_their_entropy():
 
 def test_rows_are_log_spaced_scales():
     scale = torch.tensor([entropy.SCALE_MIN, entropy.SCALE_MAX, 1e-9, 1e9])
-    assert entropy.row_from_log2_scale(scale.log2()).tolist() == pytest.approx([0, 63, 0, 63], abs=1e-3)
+    assert entropy.index_from_log2_scale(scale.log2()).tolist() == pytest.approx([0, 63, 0, 63], abs=1e-3)
 
 
 def test_checkerboards_agree():
@@ -98,7 +98,7 @@ def test_knots_are_interpolated_alike(quality):
 
 def test_forward_pass_at_odd_sizes_and_each_quality():
     torch.manual_seed(0)
-    codec = network.Codec().eval()
+    codec = network.FloatCodec().eval()
     image = network.pad_to_stride(torch.rand(2, 3, 65, 40))
     assert image.shape == (2, 3, 128, 64)
     assert (image[:, :, 65:] == image[:, :, 64:65]).all()
@@ -113,7 +113,7 @@ def test_forward_pass_at_odd_sizes_and_each_quality():
 
 def test_every_parameter_is_trained():
     torch.manual_seed(0)
-    codec = network.Codec()
+    codec = network.FloatCodec()
     coded = codec(torch.rand(1, 3, 64, 128), torch.tensor([55.0]))
     (coded.reconstruction.square().mean() + coded.latent_bits.sum() + coded.hyper_bits.sum()).backward()
     assert [name for name, p in codec.named_parameters() if p.grad is None] == []

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from pocketlic.models.data import Photographs, list_photographs
-from pocketlic.models.network import Codec, Coded, rate_weight
+from pocketlic.models.network import Coded, FloatCodec, rate_weight
 from pocketlic.models.perceptual import visual_bits
 from pocketlic.models.train import (
     LEAST_COST,
@@ -144,7 +144,7 @@ def test_the_leak_of_the_relus_ends_where_the_decay_begins(photo_folder, tmp_pat
 
     def gradient(leak, step):
         torch.manual_seed(0)
-        codec = Codec()
+        codec = FloatCodec()
         with torch.no_grad():
             codec.analysis.fine.expand.bias.fill_(-0.2)  # units to be switched on
             codec.analysis.fine.project.weight.normal_()
@@ -160,7 +160,7 @@ def test_the_leak_of_the_relus_ends_where_the_decay_begins(photo_folder, tmp_pat
 def test_training_may_keep_to_a_part_of_the_qualities(options, photo_folder):
     seen = []
 
-    class Spy(Codec):
+    class Spy(FloatCodec):
         def forward(self, image, quality):
             seen.extend(quality.tolist())
             return super().forward(image, quality)
@@ -227,7 +227,7 @@ def test_training_lowers_the_loss_and_leaves_logs(options, monkeypatch):
     assert list((options.out / "tensorboard").glob("events.out.tfevents.*"))
     assert not list(options.out.glob("*.part"))
     # The average follows the weights; it is what is evaluated and saved.
-    codec = Codec()
+    codec = FloatCodec()
     codec.load_state_dict(weights(last)["average"])
     (low, high) = check(codec, options.data, (10, 90))
     assert low[0] == 10

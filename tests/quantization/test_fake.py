@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from pocketlic.codec.codec import Codec as IntegerCodec
+from pocketlic.codec.codec import Codec
 from pocketlic.models.data import Photographs
 from pocketlic.models.layers import Add, Pointwise
-from pocketlic.models.network import LATENTS, Codec, Widths
+from pocketlic.models.network import LATENTS, FloatCodec, Widths
 from pocketlic.models.train import TrainOptions
 from pocketlic.quantization.convert import from_integer_model, to_integer_model
 from pocketlic.quantization.equalize import equalize
@@ -32,7 +32,7 @@ def photographs(photo_folder):
 def random_codec(seed=0):
     """Random weights, also where initialization leaves zeros, and gains."""
     torch.manual_seed(seed)
-    codec = Codec()
+    codec = FloatCodec()
     with torch.no_grad():
         for name, p in codec.named_parameters():
             if name.endswith("bias") or name.startswith("gains") or not p.any():
@@ -218,7 +218,7 @@ def test_integer_model_of_a_random_codec_codes_pictures(prepared, rule, picture)
     assert model.rule == rule
     assert model.notes == {"note": "random"}
     assert 0 < model.skip < 10
-    codec = IntegerCodec(model)
+    codec = Codec(model)
     pixels = picture(40, 70)
     data = codec.encode(pixels, 60)
     decoded = codec.decode(data)
@@ -229,7 +229,7 @@ def test_integer_model_of_a_random_codec_codes_pictures(prepared, rule, picture)
 def test_integer_codec_computes_what_the_fake_quantized_one_does(prepared, picture):
     """Same picture, same quality: the reconstructions differ only through a few latents at ties."""
     codec = prepared["cpu"].eval()
-    integers = IntegerCodec(to_integer_model(codec, {}))
+    integers = Codec(to_integer_model(codec, {}))
     pixels = picture(128, 128)
     image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
     for quality in (30.0, 80.0):
@@ -268,7 +268,9 @@ def test_shipped_models_can_be_trained_on(weights):
 
 def test_other_widths_train_and_convert(photographs):
     torch.manual_seed(5)
-    codec = Codec(Widths(details=20, fine=24, fine_hidden=30, coarse=28, coarse_hidden=16, body=18, body_hidden=10))
+    codec = FloatCodec(
+        Widths(details=20, fine=24, fine_hidden=30, coarse=28, coarse_hidden=16, body=18, body_hidden=10)
+    )
     model = to_integer_model(prepare(codec, "cpu", photographs, batches=2), {})
     assert model.detail_weight.shape == (20, 24)
     assert_trains_to_the_same(model)
