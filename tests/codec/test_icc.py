@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
@@ -262,6 +263,15 @@ def test_cmyk(tmp_path, kind):
     refused(tmp_path / "a", "CMYK")
     image.save(tmp_path / "a", kind, icc_profile=b"rubbish", **options)
     refused(tmp_path / "a", "CMYK")
+
+
+def test_deep_cmyk(tmp_path):
+    inks = np.random.default_rng(9).integers(0, 65536, (16, 16, 4), np.uint16)
+    tifffile.imwrite(tmp_path / "a", inks, photometric="separated", iccprofile=cmyk_profile(), metadata=None)
+    rounded = "its samples of more than 8 bits are rounded to 8"
+    picture = read(tmp_path / "a", rounded, "its CMYK colours are converted to sRGB")
+    expected = (65535 - inks[..., :3].astype(float)) * (65535 - inks[..., 3:]) / 65535 / 257
+    assert np.abs(picture.pixels - expected).max() < 4
 
 
 def nclx(path, kind, primaries, transfer):

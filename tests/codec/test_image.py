@@ -222,8 +222,11 @@ def frames(count=3):
     return [Image.fromarray(np.roll(RGB, i, 0)) for i in range(count)]
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO", "AVIF"])
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO", "AVIF", "HEIF"])
 def test_first_of_several_pictures(tmp_path, kind):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
     first, *others = frames()
     options = {"WEBP": {"lossless": True}, "MPO": {"quality": 100}}.get(kind, {})
     first.save(tmp_path / "a", kind, save_all=True, append_images=others, **options)

@@ -236,6 +236,31 @@ def test_tiff_with_jpeg_inside(tmp_path):
     assert np.abs(read(tmp_path / "a.tif").astype(int) - other).max() <= 3  # two decoders of JPEG
 
 
+@pytest.mark.parametrize("compression", ["lzma", "jpeg2000", "lerc", "jpegxl", "png", "zstd"])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_tiff_compressions(tmp_path, compression, dtype):
+    """Equal, or one line: those that Pillow does not know."""
+    samples = RANDOM.integers(0, np.iinfo(dtype).max, (HEIGHT, WIDTH, 3), dtype, endpoint=True)
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb", compression=compression, metadata=None)
+    if compression in ("lzma", "zstd"):
+        white = np.iinfo(dtype).max
+        np.testing.assert_array_equal(read(tmp_path / "a.tif", white), rounded(samples, white))
+    else:
+        refused(tmp_path / "a.tif", "a TIFF file that is damaged, or of a kind that Pillow does not know")
+
+
+@pytest.mark.parametrize("photometric", ["ycbcr", "cielab"])
+def test_tiff_of_other_colours(tmp_path, photometric):
+    tifffile.imwrite(tmp_path / "a.tif", COLOURS, photometric=photometric, metadata=None)
+    refused(tmp_path / "a.tif", "its colour mode is (YCbCr|LAB); convert it to RGB or grey first")
+
+
+def test_jpeg_of_twelve_bits(tmp_path):
+    samples = RANDOM.integers(0, 4096, (HEIGHT, WIDTH, 3), np.uint16)
+    (tmp_path / "a.jpg").write_bytes(imagecodecs.jpeg8_encode(samples, bitspersample=12))
+    refused(tmp_path / "a.jpg", "a JPEG file that is damaged, or of a kind that Pillow does not know")
+
+
 def tiff(order, tags, data):
     """A TIFF file of one strip. tags: {tag: (type, values)}; sorted, as they have to be."""
     types = {3: "H", 4: "L"}
