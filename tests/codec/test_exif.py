@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -308,6 +308,7 @@ def rubbish():
 
 
 @given(block=rubbish(), suffix=st.sampled_from([".tif", ".png", ".jpg", ".avif", ".webp"]))
+@settings(deadline=None)
 def test_rubbish_is_left_out_or_written(tmp_path_factory, block, suffix):
     """Whatever the block is, the picture is written, and what is written can be read, as the block turns it."""
     path = tmp_path_factory.mktemp("rubbish") / f"a{suffix}"
@@ -323,6 +324,7 @@ def test_rubbish_is_left_out_or_written(tmp_path_factory, block, suffix):
 
 
 @given(block=rubbish())
+@settings(deadline=None)
 def test_tiff_and_back_changes_nothing_more(block):
     """What a TIFF file takes of a block is what it gives back; a second time, byte for byte."""
     buffer = io.BytesIO()

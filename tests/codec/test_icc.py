@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
@@ -162,6 +162,7 @@ def test_cicp_that_no_profile_can_say(tmp_path, cicp, words):
     numbers=st.none() | st.lists(st.floats(0, 2), min_size=8, max_size=8),
     grey=st.booleans(),
 )
+@settings(deadline=None)
 def test_any_numbers(gamma, numbers, grey):
     """A profile that LittleCMS can build a transform from, nothing, or ValueError."""
     try:
@@ -173,6 +174,7 @@ def test_any_numbers(gamma, numbers, grey):
 
 
 @given(x=st.floats(0.28, 0.4), y=st.floats(0.28, 0.4), gamma=st.floats(0.3, 1.0))
+@settings(deadline=None)
 def test_white_is_white(x, y, gamma):
     """Whatever its colour, a display's white is shown as white, and its greys as greys."""
     assume(not 0.45 <= gamma <= 0.46)

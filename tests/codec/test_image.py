@@ -441,7 +441,7 @@ KINDS += [saved("WEBP", lossless=True), saved("TIFF", compression="tiff_lzw"), s
     cut=st.floats(0, 1),
     changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=5),
 )
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_damaged_files(tmp_path_factory, data, cut, changes):
     """A picture, or one line; Pillow's own warnings stay inside."""
     damaged = bytearray(data[: round(len(data) * cut)])

@@ -10,7 +10,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -112,6 +112,7 @@ def test_png(tmp_path, colour, depth, interlaced):
     present=st.booleans(),
     data=st.data(),
 )
+@settings(deadline=None)
 def test_png_keys(tmp_path_factory, kind, present, data):
     """A picture is transparent where its samples equal the key in all bits that they have, and only there."""
     colour, depth = kind
