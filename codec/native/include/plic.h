@@ -57,7 +57,7 @@ typedef struct plic_limits {
 
 typedef struct plic_model plic_model;
 
-/* Runs a network in place of the core, on arrays as for plic_run. Not 0: it could not, and the core does. */
+/* Runs a network in place of the core, on arrays as for plic_run. Non-zero declines: the core runs it. */
 typedef int plic_runner(void *user, const char *name, uint32_t height, uint32_t width, const int8_t *const *inputs,
                         int8_t *const *outputs);
 
