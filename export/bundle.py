@@ -25,8 +25,9 @@ from typing import Any
 from ..codec.codec import Executor
 from ..codec.complexity import count
 from ..codec.files import parse_json
+from ..quantization.errors import ModelError
 from ..quantization.model import IntegerModel
-from ..quantization.network import IntegerNetwork, ModelError
+from ..quantization.network import IntegerNetwork
 from .errors import ExportError
 from .targets import DEFAULT_TILE, TARGETS, Kernels, Target, find, require
 from .tiles import DEFAULT_PIXELS, PIXELS_PER_CELL, TiledExecutor, check_tile

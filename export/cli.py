@@ -14,8 +14,8 @@ from rich.table import Table
 from ..codec.image import read_picture
 from ..console import one_line_errors
 from ..models import Tune
+from ..quantization.errors import Rule
 from ..quantization.model import IntegerModel
-from ..quantization.network import Rule
 from ..quantization.shipped import DEFAULT_QUALITY, shipped_model
 from .bundle import MODEL, Bundle, open_bundle, write_bundle
 from .errors import ExportError

@@ -32,8 +32,9 @@ from executorch.exir import (  # type: ignore[import-untyped,unused-ignore]
 from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401, registers the operators below
 
+from ..quantization.errors import Rule
 from ..quantization.model import IntegerModel
-from ..quantization.network import CONVOLUTIONS, IntegerNetwork, Layer, Rule, Spec, largest_accumulators
+from ..quantization.network import CONVOLUTIONS, IntegerNetwork, Layer, Spec, largest_accumulators
 from .errors import ExportError
 from .executorch import Backend
 from .tiles import PIXELS_PER_CELL, require_whole

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, checker, helper, numpy_helper
 
+from ..quantization.errors import Rule
 from ..quantization.model import IntegerModel
-from ..quantization.network import Int8, IntegerNetwork, Layer, Rule, Spec
+from ..quantization.network import Int8, IntegerNetwork, Layer, Spec
 
 OPSET = 13
 IR_VERSION = 8  # the oldest with this opset, so that old runtimes read it

@@ -27,8 +27,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from ..quantization.errors import Rule
 from ..quantization.model import IntegerModel
-from ..quantization.network import IntegerNetwork, Layer, Rule, Spec
+from ..quantization.network import IntegerNetwork, Layer, Spec
 from .tiles import DEFAULT_PIXELS, PIXELS_PER_CELL, require_whole
 
 _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "ADD": 2, "CONCATENATION": 2}

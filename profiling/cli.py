@@ -13,7 +13,7 @@ from ..codec.errors import PlicError
 from ..codec.files import write_atomic
 from ..console import one_line_errors, printable, table_console
 from ..models import Tune
-from ..quantization.network import Rule
+from ..quantization.errors import Rule
 from .console import print_table
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ..models.entropy import SCALE_MIN, TABLES_PER_OCTAVE, mixture_tables
 from ..models.network import HYPER, LATENTS, FloatCodec, Widths
+from .errors import ModelError
 from .fake import CONVOLUTIONS, FakeQuantNetwork, FakeQuantProjection, train_balanced
 from .model import NETWORKS, IntegerModel
-from .network import Int8, ModelError
+from .network import Int8
 from .prepare import install, widen
 
 SKIP_MASS = 2e-4  # tables whose symbols are nonzero more rarely than this are not coded

@@ -18,7 +18,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ..models.layers import Add, DepthToSpace, Depthwise, Pointwise, SpaceToDepth, Upsample, relu, round_ste
-from .network import OPERATIONS, RULES, IntegerNetwork, Kind, Layer, ModelError, Rule, Spec
+from .errors import ModelError, Rule
+from .network import OPERATIONS, RULES, IntegerNetwork, Kind, Layer, Spec
 
 TrainingRule = Literal["free", "cpu", "strict"]
 """A tie-free rule, or `free`: 8-bit weights with any scale, to measure what the rules cost."""

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..models.filter_classes import CLASSES, OFFSETS
 from . import model_file
-from .network import MAX_CHANNELS, RULES, Int8, Int32, IntegerNetwork, ModelError, Rule
+from .errors import ModelError, Rule
+from .network import MAX_CHANNELS, RULES, Int8, Int32, IntegerNetwork
 
 NETWORKS = ("analysis", "hyper_analysis", "hyper_synthesis", "context", "synthesis")
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from .network import IntegerNetwork, Layer, ModelError, Rule, Spec
+from .errors import ModelError, Rule
+from .network import IntegerNetwork, Layer, Spec
 
 MAX_HEADER, MAX_LEVELS, MAX_KEYS = 1 << 20, 16, 1024
 """Limits every decoder must support, of the header's bytes, of JSON's nesting and of an object's keys."""

@@ -7,6 +7,7 @@ fake-quantized ones, and calibrates them on training photographs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -206,7 +207,7 @@ def make_room(codec: FloatCodec) -> list[int]:
     side = 2 * STRIDE  # the middle sees no border
     device = next(codec.parameters()).device
     reach = torch.zeros(LATENTS, device=device)
-    for part in colours.to(device).split(9):
+    for part in colours.to(device).chunk(3):
         features, _ = codec.analysis(part[:, :, None, None].expand(-1, -1, side, side) - 0.5)
         middle = codec.latent(features)[:, :, 3:5, 3:5]
         reach = torch.maximum(reach, middle.abs().amax((0, 2, 3)))
@@ -219,11 +220,9 @@ def make_room(codec: FloatCodec) -> list[int]:
 
 
 @torch.no_grad()
-def _widen_channel(codec: FloatCodec, channel: int) -> None:
-    """Double a channel's unit and make it wide."""
+def _widen_channel(codec: Any, channel: int) -> None:
+    """Double a channel's unit and make it wide. codec: fake-quantized, which no type of its parts says."""
     analysis, context, means, planes = codec.hyper_analysis, codec.context, codec.hyper_synthesis, codec.synthesis
-    assert isinstance(codec.latent, FakeQuantProjection)
-    assert isinstance(planes, Planes)
     synthesis = planes.network
     _halve_row(codec.latent.projection, codec.latent.weight_exponent, channel)
     for network, name in ((means, "mean"), (context, "out")):
@@ -248,7 +247,7 @@ def _widen_channel(codec: FloatCodec, channel: int) -> None:
         network.fit_scales(1)
 
 
-def _halve_row(module: nn.Module, exponent: Tensor, row: int) -> None:
+def _halve_row(module: Any, exponent: Tensor, row: int) -> None:
     module.weight_gain[row] /= 2
     module.bias_gain[row] /= 2
     exponent[row] -= 1

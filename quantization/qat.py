@@ -14,9 +14,9 @@ from ..models.network import FloatCodec, Widths
 from ..models.process import accelerator
 from ..models.train import TrainOptions, train
 from .convert import from_integer_model, to_integer_model
+from .errors import ModelError
 from .fake import TrainingRule, settle
 from .model import load_model
-from .network import ModelError
 from .prepare import make_room, prepare
 
 ADAPT_EVERY, ADAPT_PART = 500, 0.6  # steps between fits of the weights' scales, and the part of a run with such fits

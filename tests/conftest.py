@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pocketlic.export.litert import LiteRTExecutor
+from pocketlic.quantization.errors import Rule
 from pocketlic.quantization.model import IntegerModel
-from pocketlic.quantization.network import RULES, Int8, IntegerNetwork, Kind, Layer, Rule, Spec
+from pocketlic.quantization.network import RULES, Int8, IntegerNetwork, Kind, Layer, Spec
 
 EXPONENT = -4
 

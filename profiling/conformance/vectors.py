@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from ...codec import format as plic
 from ...codec import rans
 from ...codec.codec import STRIDE, Codec, Symbols
+from ...quantization.errors import Rule
 from ...quantization.model import IntegerModel
-from ...quantization.network import RULES, IntegerNetwork, Kind, Layer, Rule, Spec
+from ...quantization.network import RULES, IntegerNetwork, Kind, Layer, Spec
 
 
 @dataclass(frozen=True)

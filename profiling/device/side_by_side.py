@@ -24,7 +24,7 @@ from ...codec.errors import PlicError
 from ...codec.figures import bits_per_pixel, psnr
 from ...codec.files import write_atomic
 from ...models import Tune
-from ...quantization.network import Rule
+from ...quantization.errors import Rule
 from ..console import progress
 from ..evaluation.codecs import (
     FAST_CODECS,

@@ -32,8 +32,8 @@ from ...codec.image import read_picture
 from ...export.litert import LiteRTExecutor
 from ...models import Tune
 from ...models.errors import install_command
+from ...quantization.errors import Rule
 from ...quantization.model import IntegerModel, load_model
-from ...quantization.network import Rule
 from ...quantization.shipped import default_tune, for_quality, shipped
 from ..text import picture_name
 from .metrics import ycbcr

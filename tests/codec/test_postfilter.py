@@ -12,8 +12,8 @@ import pocketlic
 from pocketlic.codec._native import NativeDecoder, kernels
 from pocketlic.codec.codec import Codec
 from pocketlic.codec.postfilter import post_filter
+from pocketlic.quantization.errors import ModelError
 from pocketlic.quantization.model import IntegerModel
-from pocketlic.quantization.network import ModelError
 
 PAIRS = [(0, 1), (0, 2), (1, -2), (1, -1), (1, 0), (1, 1), (1, 2), (2, -2), (2, -1), (2, 0), (2, 1), (2, 2)]
 

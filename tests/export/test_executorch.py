@@ -11,7 +11,8 @@ from pocketlic.export.executorch import ExecuTorchExecutor, require_delegate
 from pocketlic.export.operators import operators
 from pocketlic.export.prove import prove
 from pocketlic.export.pte import FLOAT_EXACT, to_pte
-from pocketlic.quantization.network import IntegerNetwork, Layer, ModelError, Spec
+from pocketlic.quantization.errors import ModelError
+from pocketlic.quantization.network import IntegerNetwork, Layer, Spec
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from pocketlic.export.errors import ExportError
 from pocketlic.export.litert import LiteRTExecutor, require_delegate
 from pocketlic.export.tflite import to_tflite
-from pocketlic.quantization.network import RULES, IntegerNetwork, Layer, ModelError, Spec
+from pocketlic.quantization.errors import ModelError
+from pocketlic.quantization.network import RULES, IntegerNetwork, Layer, Spec
 
 VARIANTS = (("xnnpack", 1), ("xnnpack", 2), ("builtin", 1), ("builtin", 2), ("reference", 1))
 

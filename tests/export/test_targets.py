@@ -25,6 +25,12 @@ def test_a_missing_part_is_one_line(make, tmp_path, monkeypatch, name):
     assert missing((lacking,)) == ["a unicorn"]
 
 
+def test_a_target_that_does_not_exist_is_one_line(make, tmp_path):
+    with pytest.raises(ExportError, match=r"^there is no target tflite: pocketlic export --list shows all$"):
+        write_bundle(make.small_model("cpu"), tmp_path / "b", target="tflite")
+    assert not list(tmp_path.iterdir())
+
+
 def test_sdks_that_are_not_here_are_named(make, tmp_path):
     for name in ("litert-mediatek", "litert-google-tensor", "executorch-qnn", "executorch-coreml"):
         if missing(TARGETS[name].to_build):

@@ -12,8 +12,8 @@ from pocketlic.codec.codec import Codec
 from pocketlic.codec.errors import PlicError
 from pocketlic.quantization import model as integer_model
 from pocketlic.quantization import model_file, network
+from pocketlic.quantization.errors import ModelError
 from pocketlic.quantization.model import IntegerModel
-from pocketlic.quantization.network import ModelError
 
 LIMIT = 1 << 16
 

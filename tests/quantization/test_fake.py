@@ -14,9 +14,10 @@ from pocketlic.models.network import LATENTS, FloatCodec, Widths
 from pocketlic.models.train import TrainOptions
 from pocketlic.quantization.convert import from_integer_model, to_integer_model
 from pocketlic.quantization.equalize import equalize
+from pocketlic.quantization.errors import ModelError
 from pocketlic.quantization.fake import FakeQuantNetwork, rescaled, settle, trace, train_balanced, weight_exponents
 from pocketlic.quantization.model import NETWORKS, load_model
-from pocketlic.quantization.network import RULES, ModelError
+from pocketlic.quantization.network import RULES
 from pocketlic.quantization.prepare import prepare, rescale_latents, rescale_pixels
 from pocketlic.quantization.qat import load_float, qat, save_float
 from pocketlic.quantization.shipped import MODELS

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from pocketlic.quantization.errors import ModelError
 from pocketlic.quantization.model import IntegerModel, load_model
-from pocketlic.quantization.network import ModelError
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketlic.quantization.network import RULES, IntegerNetwork, Layer, ModelError, Spec
+from pocketlic.quantization.errors import ModelError
+from pocketlic.quantization.network import RULES, IntegerNetwork, Layer, Spec
 
 EITHER = st.sampled_from(["cpu", "strict"])
 

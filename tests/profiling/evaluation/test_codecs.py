@@ -19,7 +19,7 @@ from pocketlic.profiling.evaluation.codecs import (
     rgb_of_video,
 )
 from pocketlic.profiling.evaluation.metrics import rgb_psnr
-from pocketlic.quantization.network import ModelError
+from pocketlic.quantization.errors import ModelError
 from pocketlic.quantization.shipped import shipped
 
 
