@@ -24,6 +24,7 @@ from PIL import Image
 from pocketlic.codec.errors import PlicError, PlicWarning
 from pocketlic.codec.files import write_atomic
 from pocketlic.codec.image import _WRITABLE, Picture, read_picture, write_picture
+from pocketlic.codec.reading import require_plugin
 
 RGB = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
 GREY = RGB[:, :, 0].copy()
@@ -224,9 +225,7 @@ def frames(count=3):
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO", "AVIF", "HEIF"])
 def test_first_of_several_pictures(tmp_path, kind):
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
+    require_plugin(kind)
     first, *others = frames()
     options = {"WEBP": {"lossless": True}, "MPO": {"quality": 100}}.get(kind, {})
     first.save(tmp_path / "a", kind, save_all=True, append_images=others, **options)
@@ -432,7 +431,10 @@ def saved(kind, **options):
     return buffer.getvalue()
 
 
-KINDS = [saved(kind) for kind in ("PNG", "JPEG", "GIF", "TIFF", "AVIF", "BMP", "JPEG2000", "PPM", "QOI")]
+require_plugin("HEIF")
+require_plugin("JXL")
+KINDS = [saved(kind) for kind in ("PNG", "JPEG", "GIF", "TIFF", "AVIF", "BMP", "JPEG2000", "PPM", "QOI", "HEIF", "JXL")]
+KINDS += [saved(kind) for kind in ("ICO", "ICNS", "DDS", "SGI", "PCX")]
 KINDS += [saved("WEBP", lossless=True), saved("TIFF", compression="tiff_lzw"), saved("TGA", compression="tga_rle")]
 
 
