@@ -38,6 +38,13 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise PlicError(f"cannot read {os.fspath(path)}: {reason(error)}") from None
 
 
+def is_standard_output(path: str | os.PathLike[str]) -> bool:
+    """Whether what is written there goes to standard output: `-`, /dev/stdout, or the file that it is redirected to."""
+    with contextlib.suppress(OSError, ValueError):
+        return os.fspath(path) == STANDARD or os.path.samestat(Path(path).stat(), os.fstat(sys.stdout.fileno()))
+    return False
+
+
 def parse_json(data: bytes) -> Any:
     """The value of a JSON text; ValueError when it is none, is nested too deep, or holds half a character."""
     try:

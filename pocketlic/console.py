@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
@@ -47,11 +47,14 @@ def printed_warnings(program: str = "pocketlic") -> Iterator[None]:
     with warnings.catch_warnings():
         show_others = warnings.showwarning
 
-        def show(warning: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:  # fmt: skip
             if issubclass(category, PlicWarning):
-                complain(f"warning: {printable(warning)}", program)
+                complain(f"warning: {printable(message)}", program)
             else:
-                show_others(warning, category, *place, **rest)
+                show_others(message, category, filename, lineno, file, line)
 
         warnings.simplefilter("always", PlicWarning)
         warnings.showwarning = show

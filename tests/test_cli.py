@@ -1,23 +1,35 @@
 """The command line: its output, and one line with exit code 2 for every mistake of a user."""
 
+import contextlib
+import io
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import pocketlic
 from pocketlic.cli import app
 from pocketlic.codec import format as plic
+from pocketlic.export.bundle import FORMAT, VERSION
 from pocketlic.models.errors import install_command
 from pocketlic.quantization.model import NETWORKS
 from pocketlic.quantization.shipped import MODELS
+
+# PYTHONSAFEPATH: from the checkout, `python -m` would import its bare folder pocketlic, not the package.
+PROCESS = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
 
 
 def run(*arguments):
@@ -25,15 +37,9 @@ def run(*arguments):
 
 
 def run_process(*arguments, **options):
-    # PYTHONSAFEPATH: from the checkout, `python -m` would import its bare folder pocketlic, not the package.
-    return subprocess.run(
-        [sys.executable, "-m", "pocketlic", *map(str, arguments)],
-        env={**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        **options,
-    )
+    options = {"text": True, "timeout": 300} | options
+    command = [sys.executable, "-m", "pocketlic", *map(str, arguments)]
+    return subprocess.run(command, env=PROCESS, capture_output=True, **options)
 
 
 def refused(result, *words):
@@ -468,3 +474,351 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch):
     for name in [n for n in sys.modules if n.startswith(("pocketlic.models", "pocketlic.quantization.qat"))]:
         monkeypatch.delitem(sys.modules, name)
     refused(training("train", "--data", tmp_path, "--out", tmp_path), install_command("train"))
+
+
+def begun(*arguments, **options):
+    """A process of the program that has come as far as its own first lines: it handles signals."""
+    command = [sys.executable, "-m", "pocketlic", *map(str, arguments)]
+    process = subprocess.Popen(
+        command, env=PROCESS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )  # fmt: skip
+    caught = 0
+    while not caught >> (signal.SIGHUP - 1) & 1 and process.poll() is None:
+        time.sleep(0.001)
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        caught = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")), 0)
+    return process
+
+
+def alive(group):
+    """The processes of a group, those left out that have ended and that nobody waits for."""
+    stats = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            stats.append(path.read_text().rpartition(")")[2].split())
+    return [stat for stat in stats if int(stat[2]) == group and stat[0] != "Z"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_it_ends_at_any_moment(file, tmp_path, number):
+    """In one line, from the first moment on; the output is the old file or the whole new one."""
+    out = tmp_path / "out" / "photo.png"
+    out.parent.mkdir()
+    began = time.monotonic()
+    assert begun("decode", file, out).wait() == 0
+    seconds, new = time.monotonic() - began, out.read_bytes()
+    codes = set()
+    for i in range(7):
+        out.write_bytes(b"what was there")
+        process = begun("decode", file, out)
+        time.sleep(seconds * i / 6)
+        process.send_signal(number)
+        _, stderr = process.communicate()
+        codes.add(process.returncode)
+        assert out.read_bytes() in (b"what was there", new)
+        if number == signal.SIGKILL:
+            assert process.returncode in (0, -number)
+            continue
+        assert names(out.parent) == ["photo.png"]
+        word = "interrupted" if number == signal.SIGINT else "terminated"
+        allowed = [(128 + number, f"pocketlic: {word}\n")]
+        if out.read_bytes() == new:
+            allowed += [(0, ""), (-number, "")]  # the interpreter, when it ends, gives the signals back
+        assert (process.returncode, stderr) in allowed
+    assert codes != {0}
+
+
+def test_ctrl_c_ends_all_jobs(picture, tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(40):
+        Image.fromarray(picture(256, 256, i)).save(tmp_path / "in" / f"{i}.png")
+    process = begun(
+        "encode", tmp_path / "in", "--out-dir", tmp_path / "out", "--jobs", 2, "--runtime", "reference",
+        start_new_session=True,
+    )  # fmt: skip
+    assert " bytes, " in process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (130, "pocketlic: interrupted\n")
+    assert 0 < len(names(tmp_path / "out")) < 40
+    assert not list((tmp_path / "out").glob(".*"))
+    end = time.monotonic() + 60
+    while alive(process.pid) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert alive(process.pid) == []
+
+
+@pytest.fixture
+def folder(picture, tmp_path):
+    """Pictures, one of them damaged, in two folders, beside what is no picture or hidden."""
+    (tmp_path / "in" / "below").mkdir(parents=True)
+    for i, name in enumerate(("a.png", "B.JPG", "below/a.tif", "._a.png", ".hidden/c.png")):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(picture(40, 50, i)).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "in" / "notes.txt").write_text("no picture either")
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_folder_at_once(folder, tmp_path, jobs):
+    done = run_process("encode", folder, "--out-dir", tmp_path / "out", "--jobs", jobs)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"cannot read {folder / 'broken.png'}" in done.stderr
+    *lines, summary = done.stdout.splitlines()
+    assert sorted(line.split(":")[0] for line in lines) == sorted(
+        str(tmp_path / "out" / name) for name in ("B.plic", "a.plic", "below/a.plic")
+    )
+    assert summary.startswith("encoded 3 of 4 files: ")
+    for name, source in (("a", "a.png"), ("B", "B.JPG"), ("below/a", "below/a.tif")):
+        alone = tmp_path / "alone.plic"
+        assert run("encode", folder / source, alone).exit_code == 0
+        assert (tmp_path / "out" / f"{name}.plic").read_bytes() == alone.read_bytes()
+    done = run("decode", tmp_path / "out", "--out-dir", tmp_path / "back", "--jobs", jobs, "--format", "ppm")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith("decoded 3 of 3 files: ")
+    assert names(tmp_path / "back") == ["B.ppm", "a.ppm", "below"]
+
+
+def test_several_files_by_name(folder, tmp_path):
+    out = tmp_path / "out"
+    result = run("encode", folder / "a.png", folder / "B.JPG", "--out-dir", out)
+    assert (result.exit_code, names(out)) == (0, ["B.plic", "a.plic"])
+    result = run("info", out / "a.plic", out / "none", out / "B.plic", "--json")
+    assert result.exit_code == 2
+    assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == [
+        str(out / "a.plic"),
+        str(out / "B.plic"),
+    ]
+    assert result.stderr.count("\n") == 1
+    assert "No such file" in result.stderr
+    # Two that would become one file: the first does, the other is told.
+    result = run("encode", folder / "a.png", folder / "below" / "a.tif", "--out-dir", out)
+    assert result.exit_code == 2
+    assert "a.tif" in result.stderr
+    assert "becomes" in result.stderr
+
+
+def test_names_that_do_not_go_together(folder, tmp_path):
+    before = names(tmp_path)
+    refused(run("encode", folder / "a.png"), "--out-dir")
+    refused(run("encode", folder / "a.png", folder / "B.JPG", tmp_path / "out.plic"), "--out-dir")
+    refused(run("encode", folder, tmp_path / "out.plic"), "folder", "--out-dir")
+    refused(run("encode", "-", "--out-dir", tmp_path / "out"), "standard input has no name")
+    refused(run("decode", folder, "--out-dir", tmp_path / "out"), "has no files .plic")
+    refused(run("encode", folder / "a.png", folder / "a.png" / "x.plic"), "Not a directory")
+    assert names(tmp_path) == before
+
+
+def test_an_output_is_no_input(photo, file, tmp_path):
+    """By identity: the name itself, another spelling, a symbolic link, a hard link."""
+    for command, path in (("encode", photo), ("decode", file)):
+        path = path.rename(tmp_path / "own")
+        content = path.read_bytes()
+        (tmp_path / "soft").symlink_to(path)
+        (tmp_path / "hard").hardlink_to(path)
+        for out in (path, f"{tmp_path}/../{tmp_path.name}/own", tmp_path / "soft", tmp_path / "hard"):
+            refused(run(command, path, out), "one of the inputs")
+        assert path.read_bytes() == content
+        for name in ("own", "soft", "hard"):
+            (tmp_path / name).unlink()
+
+
+def test_an_output_in_a_batch_is_no_input(picture, tmp_path):
+    """A picture that is named like the result of another one."""
+    Image.fromarray(picture(40, 50)).save(tmp_path / "a.png")
+    Image.fromarray(picture(40, 50)).save(tmp_path / "a.plic", "PNG")
+    before = (tmp_path / "a.plic").read_bytes()
+    result = run("encode", tmp_path / "a.png", tmp_path / "a.plic", "--out-dir", tmp_path)
+    assert result.exit_code == 2
+    assert "one of the inputs" in result.stderr
+    assert (tmp_path / "a.plic").read_bytes() == before
+
+
+def test_outputs_named_like_the_other_kind(photo, file, tmp_path):
+    other = tmp_path / "other"
+    other.write_bytes(b"a photograph")
+    pictures = "png jpg jpeg JPG tif tiff webp avif heic heif jxl jp2 gif bmp tga ppm pgm pnm pbm dng cr2 ico psd"
+    for suffix in pictures.split():
+        old = other.rename(tmp_path / f"other.{suffix}")
+        refused(run("encode", photo, old), "a picture's name")
+        assert old.read_bytes() == b"a photograph"
+        old.rename(other)
+    for suffix in ("plic", "PLIC"):
+        refused(run("decode", file, tmp_path / f"a.{suffix}"), "an encoded file's name")
+    for name in ("a.plic", "plic", "jpg", "a.jpg.plic", "a.bin"):
+        assert run("encode", photo, tmp_path / name).exit_code == 0
+
+
+def test_mode_and_links_stay(photo, tmp_path):
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far" / "photo.plic", tmp_path / "link.plic"
+    link.symlink_to("far/photo.plic")
+    assert run("encode", photo, link).exit_code == 0  # to a file that is not there yet
+    for mode in (0o600, 0o640, 0o666, 0o755):
+        target.write_bytes(b"old")
+        target.chmod(mode)
+        assert run("encode", photo, link).exit_code == 0
+        assert (target.stat().st_mode & 0o7777, plic.read(target.read_bytes()).header.width) == (mode, 90)
+    assert link.is_symlink()
+    loop = tmp_path / "loop.plic"
+    loop.symlink_to("loop.plic")
+    refused(run("encode", photo, loop), "cannot write")
+    assert loop.is_symlink()
+
+
+def test_special_files_are_written_to_and_stay(photo, file, tmp_path):
+    wanted = pocketlic.encode(np.asarray(Image.open(photo)))
+    for name in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+        done = run_process("encode", photo, name, text=False)
+        assert (done.returncode, done.stdout) == (0, wanted), name
+        assert done.stderr.startswith(f"{name}: ".encode())  # the size, which must not stand in the file
+    with (tmp_path / "redirected").open("wb") as to, photo.open("rb") as source:
+        command = [sys.executable, "-m", "pocketlic", "encode", "-", "-"]
+        done = subprocess.run(command, env=PROCESS, stdin=source, stdout=to, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, (tmp_path / "redirected").read_bytes()) == (0, wanted)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(pipe.read_bytes)
+        time.sleep(0.2)
+        assert run("encode", photo, pipe).exit_code == 0
+        assert reading.result() == wanted
+    assert run("encode", photo, "/dev/null").exit_code == 0
+    assert Path("/dev/null").is_char_device()
+    refused(run("decode", file, "/dev/full", "--format", "png"), "No space left")
+    done = run_process("decode", file, "-", text=False)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(done.stdout))), pocketlic.decode(file.read_bytes()))
+    done = run_process("decode", file, "-", "--format", "ppm", text=False)
+    assert done.stdout.startswith(b"P6\n90 50\n255\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["-h"], ["encode", "-h"], ["info", "FILE"], ["info", "FILE", "--json"], ["complexity"],
+     ["export", "--list"], ["decode", "FILE", "-"]],
+)  # fmt: skip
+def test_a_full_standard_output(file, arguments):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pocketlic", *(str(file) if a == "FILE" else a for a in arguments)],
+            env=PROCESS, stdout=full, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "No space left" in done.stderr
+
+
+def test_names_that_are_no_text(photo, tmp_path):
+    """Bytes that are no UTF-8, and what would move a terminal's cursor, are printed escaped."""
+    for name, shown in ((b"a\xff.plic", "a\\xff.plic"), (b"b\x1b[2J\n.plic", "b\\x1b[2J\\n.plic")):
+        out = os.fsencode(tmp_path) + b"/" + name
+        done = run_process("encode", photo, os.fsdecode(out))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(f"{tmp_path}/{shown}: ")
+        assert done.stdout.count("\n") == 1
+        assert shown in json.loads(run_process("info", os.fsdecode(out), "--json").stdout)["file"]
+        done = run_process("decode", os.fsdecode(out), os.fsdecode(out) + ".nothing")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        Path(os.fsdecode(out)).write_bytes(b"damaged")
+        refused(run_process("info", os.fsdecode(out)), "not a .plic file")
+
+
+def test_version_and_help():
+    for name in ("--version", "-v"):
+        assert run(name).stdout == f"pocketlic {version('pocketlic')}\n"
+    for arguments in (["-h"], ["encode", "-h"], ["profile", "-h"], ["profile", "compare", "-h"]):
+        assert "Usage" in run(*arguments).stdout
+    assert run_process("--version").stdout == run_process("-v").stdout == run("-v").stdout
+    options = {name for parameter in get_command(app).params for name in parameter.opts}
+    assert {"--install-completion", "--show-completion"} <= options
+
+
+def commands(command):
+    yield command
+    for inner in getattr(command, "commands", {}).values():
+        yield from commands(inner)
+
+
+def test_everything_has_a_help_text():
+    lacking = [
+        f"{command.name} {parameter.name}"
+        for command in commands(get_command(app))
+        for parameter in command.params
+        if not parameter.help
+    ]
+    assert lacking == []
+    assert all(command.help for command in commands(get_command(app)))
+
+
+def test_stripped_metadata(picture, tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(0x8825)[1] = "N"
+    exif[0x010F] = "x" * 3000
+    exif[0x0112] = 6
+    Image.fromarray(picture(40, 70)).save(tmp_path / "a.jpg", exif=exif)
+    assert run("encode", tmp_path / "a.jpg", tmp_path / "a.plic").exit_code == 0
+    assert run("encode", tmp_path / "a.jpg", tmp_path / "b.plic", "--strip").exit_code == 0
+    kept, stripped = (plic.read((tmp_path / name).read_bytes()) for name in ("a.plic", "b.plic"))
+    assert len(kept.exif) > 3000
+    assert stripped.exif == b""
+    assert (stripped.header, stripped.bands) == (kept.header, kept.bands)  # upright too
+    told = f"{len(kept.exif)} bytes of it for ICC profile and EXIF"
+    for size in (("--max-bytes", 2000), ("--bpp", 1)):
+        refused(run("encode", tmp_path / "a.jpg", tmp_path / "c.plic", *size), told)
+        assert run("encode", tmp_path / "a.jpg", tmp_path / "c.plic", *size, "--strip").exit_code == 0
+
+
+def test_limits_can_be_raised(picture, tmp_path, monkeypatch):
+    Image.fromarray(picture(40, 50)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow's own, which is told by no option
+    refused(run("encode", tmp_path / "a.png", tmp_path / "a.plic", "--max-pixels", 1999), "limit of 1999")
+    assert run("encode", tmp_path / "a.png", tmp_path / "a.plic", "--max-pixels", 2000).exit_code == 0
+    refused(run("decode", tmp_path / "a.plic", tmp_path / "b.png", "--max-pixels", 1999), "limit of 1999")
+    assert run("decode", tmp_path / "a.plic", tmp_path / "b.png", "--max-pixels", 2000).exit_code == 0
+
+
+HOSTILE = {
+    "deep": b"[" * 200_000,
+    "deep objects": b'{"a":' * 200_000,
+    "NUL": b'{"format": "pocketlic\\u0000"}',
+    "NULs": bytes(1000),
+    "half a character": b'{"format": "\\ud800"}',
+    "half a key": b'{"\\udfff": 1}',
+    "no UTF-8": b'{"format": "\xff"}',
+    "a number": b"1e999",
+    "null": b"null",
+    "nothing": b"",
+    "a list": b"[]",
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_json(tmp_path, content):
+    """One line, wherever a command reads JSON: manifests, profiles, heads of models."""
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").write_bytes(content)
+    (tmp_path / "profile.json").write_bytes(content)
+    (tmp_path / "model.safetensors").write_bytes(len(content).to_bytes(8, "little") + content)
+    bundle, report, model = tmp_path / "bundle", tmp_path / "profile.json", tmp_path / "model.safetensors"
+    for arguments in (
+        ["verify", bundle],
+        ["export", "--operators", bundle],
+        ["export", "--out", bundle],
+        ["profile", "--bundle", bundle],
+        ["profile", "compare", report, report],
+        ["evaluate", tmp_path, "--out", tmp_path / "out", "--model", model],
+    ):
+        result = run(*arguments)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1), (arguments, result.output)
+
+
+@pytest.mark.parametrize("name", ["a\\u0000b", "\\ud800", "../a", "", "/", "a\\nb", 3])
+@pytest.mark.parametrize("entry", ['{"bytes": 1, "sha256": ""}', "null", "[]", "3", '{"sha256": 1}'])
+def test_hostile_manifests(tmp_path, name, entry):
+    key = f'"{name}"'
+    (tmp_path / "manifest.json").write_text(
+        f'{{"format": "{FORMAT}", "version": {VERSION}, "target": ["x"], "tile": 1e400, "files": {{{key}: {entry}}}}}'
+    )
+    result = run("verify", tmp_path)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output

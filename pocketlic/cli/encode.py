@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .. import api
-from ..codec.files import STANDARD, write_atomic
+from ..codec.files import is_standard_output, write_atomic
 from ..codec.format import DEFAULT_MAX_PIXELS
 from ..codec.image import read_picture
 from ..console import one_line_errors
@@ -105,4 +105,4 @@ def encode(
             written = encode_file(
                 settings, *task, progress=lambda part: bar.update(shown, completed=part, visible=True)
             )
-        typer.echo(batch.told(task.target, written), err=str(task.target) == STANDARD)
+        typer.echo(batch.told(task.target, written), err=is_standard_output(task.target))
