@@ -651,7 +651,7 @@ def test_outputs_named_like_the_other_kind(photo, file, tmp_path):
         assert run("encode", photo, tmp_path / name).exit_code == 0
 
 
-def test_mode_and_links_stay(photo, tmp_path):
+def test_owner_mode_and_links_stay(photo, tmp_path):
     (tmp_path / "far").mkdir()
     target, link = tmp_path / "far" / "photo.plic", tmp_path / "link.plic"
     link.symlink_to("far/photo.plic")
@@ -659,8 +659,13 @@ def test_mode_and_links_stay(photo, tmp_path):
     for mode in (0o600, 0o640, 0o666, 0o755):
         target.write_bytes(b"old")
         target.chmod(mode)
+        if os.geteuid() == 0:
+            os.chown(target, 1234, 5678)
+        before = target.stat()
         assert run("encode", photo, link).exit_code == 0
-        assert (target.stat().st_mode & 0o7777, plic.read(target.read_bytes()).header.width) == (mode, 90)
+        after = target.stat()
+        assert (after.st_mode & 0o7777, plic.read(target.read_bytes()).header.width) == (mode, 90)
+        assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
     assert link.is_symlink()
     loop = tmp_path / "loop.plic"
     loop.symlink_to("loop.plic")
@@ -736,8 +741,8 @@ def test_version_and_help():
 
 def commands(command):
     yield command
-    for inner in getattr(command, "commands", {}).values():
-        yield from commands(inner)
+    for name in getattr(command, "list_commands", lambda _: [])(None):
+        yield from commands(command.get_command(None, name))
 
 
 def test_everything_has_a_help_text():

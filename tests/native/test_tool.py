@@ -393,8 +393,13 @@ def test_links_and_modes(tool, jobs, tmp_path):
         for mode in (0o600, 0o640, 0o755, 0o666):
             target.write_bytes(b"old")
             target.chmod(mode)
+            if os.geteuid() == 0:
+                os.chown(target, 1234, 5678)
+            before = target.stat()
             assert tool(command, *arguments, link).returncode == 0
-            assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (wanted, mode)
+            after = target.stat()
+            assert (target.read_bytes(), stat.S_IMODE(after.st_mode)) == (wanted, mode)
+            assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
         assert link.is_symlink()
         assert second.is_symlink()
         for path in (target, link, second):

@@ -12,6 +12,11 @@
 #include <random>
 #include <string>
 
+#ifndef _WIN32
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
 #include "plic.h"
 
 namespace fs = std::filesystem;
@@ -158,7 +163,14 @@ public:
             return false;
         }
         unfinished = temporary_.c_str();
-        if (fs::exists(status)) fs::permissions(temporary_, status.permissions(), none);  // where modes can be set
+        if (fs::exists(status)) {  // owner and mode stay, where they can be set
+#ifndef _WIN32
+            struct stat old;
+            if (::stat(target_.c_str(), &old) == 0 && ::chown(temporary_.c_str(), old.st_uid, old.st_gid) != 0)
+                errno = 0;  // only root can
+#endif
+            fs::permissions(temporary_, status.permissions(), none);
+        }
         return true;
     }
 
