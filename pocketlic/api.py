@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -76,9 +76,14 @@ def _bytes(what: str, data: Buffer) -> bytes:
         raise PlicError(f"{what} is bytes, not {type(data).__name__}") from None
 
 
+def _is_pil(image: object) -> TypeGuard[Image.Image]:
+    """Whether it is a PIL picture, without importing PIL to know."""
+    return hasattr(image, "getbands")
+
+
 def _pixels(image: ArrayLike | Image.Image) -> NDArray[np.uint8]:
     """uint8 [H, W, 3] or [H, W]."""
-    if hasattr(image, "getbands"):  # a PIL picture, without importing PIL for it
+    if _is_pil(image):
         if image.mode in ("1", "P") and "transparency" not in image.info:
             image = image.convert("L" if image.mode == "1" else "RGB")
         if image.mode not in ("L", "RGB"):

@@ -142,6 +142,7 @@ private:
         }
         if (together > kMostTogether)
             return fail(decoder_.error_, PLIC_ERROR_MODEL, "not a Pocketlic model: its networks see too far");
+        tile_bytes += kReadRows * count(1, picture_.lw, std::max(picture_.model.latents, picture_.model.details));
         share_memory(together, tile_bytes);
         decoder_.bands_.keep(places_);
         if (target_.out == nullptr && !rows_.allocate(memory, strip_bytes() * static_cast<uint64_t>(rows_kept_)))
