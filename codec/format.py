@@ -112,11 +112,11 @@ def write(file: PlicFile) -> bytes:
 def decoding_memory(width: int, height: int, threads: int = 1) -> int:
     """Bytes that suffice the native core to decode a picture, its file and pixels apart.
 
-    With w and h, the sides rounded up to multiples of 64, and the number of bands: 16 MiB + 96 w a thread; w h / 16 for
-    z; and 2304 w for each of at most 2 + threads bands. With less, the core takes fewer threads, down to one.
+    With w and h, the sides rounded up to multiples of 64, and the number of bands: 16 MiB + 128 w a thread; w h / 16
+    for z; and 2816 w for each of at most 2 + threads bands. With less, the core takes fewer threads, down to one.
     """
     w, h = (-(-side // 64) * 64 for side in (width, height))
-    return ((16 << 20) + 96 * w) * threads + w * h // 16 + 2304 * w * min(band_count(height), 2 + threads)
+    return ((16 << 20) + 128 * w) * threads + w * h // 16 + 2816 * w * min(band_count(height), 2 + threads)
 
 
 def encoding_memory(width: int, height: int, threads: int = 1) -> int:

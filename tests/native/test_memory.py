@@ -54,4 +54,5 @@ def test_a_picture_as_wide_as_may_be(native):
     with pytest.raises(pocketlic.FormatError, match="memory"):
         pocketlic.decode(data, max_memory=100 << 20)
     pixels = native.decode(data, max_memory=decoding_memory(65535, 2048, 2), threads=2)
-    assert (pixels[:1000] == pixels[0, 0]).all()
+    assert pixels.shape == (2048, 65535)
+    assert np.abs(pixels[:1900:50, ::50].astype(int) - 90).mean() < 4
