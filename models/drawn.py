@@ -52,9 +52,9 @@ def gradient(rng: np.random.Generator, size: int) -> Pixels:
     else:
         y, x = rng.uniform(-0.5, 0.5, 2)
         position = np.hypot(axis[None] - x, axis[:, None] - y) * rng.uniform(0.7, 2)
-    part = np.clip(position, 0, 1)[..., None]
+    part: NDArray[np.float64] = np.clip(position, 0, 1)[..., None]
     mixed = (1 - part) * np.array(_colour(rng)) + part * np.array(_colour(rng))
-    return np.round(mixed).astype(np.uint8)
+    return np.asarray(np.round(mixed), np.uint8)
 
 
 def shapes(rng: np.random.Generator, size: int) -> Pixels:

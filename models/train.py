@@ -235,7 +235,7 @@ class Step:
         image = self.image.float() / 255.0
         quality, (factor, average_rate, leak) = self.numbers[:-3], self.numbers[-3:]
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16, cache_enabled=False)
-        if again := self.options.again:  # so that a picture settles when it is coded again and again
+        if again := min(self.options.again, len(image)):  # so that a picture settles when it is coded again and again
             with autocast, torch.no_grad():
                 decoded = self.codec(image[:again], quality[:again]).reconstruction
             image[:again] = (decoded.clamp(0, 1) * 255).round() / 255

@@ -101,9 +101,11 @@ def for_quality(choices: Sequence[tuple[float, T]], quality: float) -> T:
     return next((choice for least, choice in reversed(choices) if least <= quality), choices[0][1])
 
 
-def shipped_model(rule: Rule = "cpu", tune: Tune | None = None, quality: float = DEFAULT_QUALITY) -> IntegerModel:
-    """The model for a quality, read once. tune: the rule's default if None.
+def shipped_model(
+    rule: Rule = "cpu", tune: Tune | None = None, quality: float = DEFAULT_QUALITY, *, profile: Rule | None = None
+) -> IntegerModel:
+    """The model for a quality, read once. tune: the rule's default if None. profile: an older name of rule.
 
     ModelError when there is none of the kind, or it is missing or damaged.
     """
-    return for_quality([(weights.quality, weights) for weights in shipped(rule, tune)], quality).load()
+    return for_quality([(weights.quality, weights) for weights in shipped(profile or rule, tune)], quality).load()

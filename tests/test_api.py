@@ -310,3 +310,9 @@ def test_a_forked_process_may_optimise_too(picture):
         assert pocketlic.encode(pixels, effort=1) == wanted  # as many threads as there may be
     finally:
         torch.set_num_threads(before)
+
+
+def test_profile_is_an_older_name_of_rule():
+    assert pocketlic.shipped_model(profile="strict") is pocketlic.shipped_model("strict")
+    picture = np.zeros((8, 8, 3), np.uint8)
+    assert pocketlic.encode(picture, profile="strict") == pocketlic.encode(picture, rule="strict")

@@ -14,6 +14,8 @@ from ..console import one_line_errors
 from ..models import Tune
 from .options import TUNE_HELP, RuleOption
 
+DRAWN = 1 / 12  # of the crops: enough for flat colours, little enough for photographs
+
 
 def multiple_of_stride(pixels: int) -> int:
     """Refuse, as typer's callback, sides of crops that the networks cannot take."""
@@ -33,6 +35,8 @@ Crop = Annotated[int, typer.Option(callback=multiple_of_stride, help="side of th
 Minutes = Annotated[float, typer.Option(help="minutes between checkpoints")]
 MuonRate = Annotated[float, typer.Option(help="learning rate of Muon, for matrices")]
 AdamRate = Annotated[float, typer.Option(help="learning rate of Adam, for all else")]
+Drawn = Annotated[float, typer.Option(min=0, max=1, help="part of the crops drawn by code: flat colours, text, codes")]
+Again = Annotated[int, typer.Option(min=0, help="crops of a batch that have been coded once before")]
 Seed = Annotated[int, typer.Option(help="of noise and of the order of crops")]
 
 
@@ -49,6 +53,8 @@ def train(
     adam_lr: AdamRate = 2.5e-3,
     decay: Decay = 0.6,
     tune: Annotated[Tune, typer.Option(help=TUNE_HELP)] = "psnr",
+    drawn: Drawn = DRAWN,
+    again: Again = 0,
     seed: Seed = 0,
     threads: Threads = 0,
     bf16: Annotated[bool, typer.Option(help="compute in bfloat16 where the processor can")] = True,
@@ -69,6 +75,8 @@ def train(
             muon_lr,
             adam_lr,
             decay=decay,
+            drawn=drawn,
+            again=again,
             seed=seed,
             threads=threads,
             bf16=bf16,
@@ -98,6 +106,8 @@ def qat(
     decay: Decay = 0.9,
     tune: Annotated[Tune, typer.Option(help=TUNE_HELP)] = "psnr",
     qualities: Annotated[tuple[float, float], typer.Option(help="the least and the greatest it is for")] = (0, 100),
+    drawn: Drawn = DRAWN,
+    again: Again = 1,
     seed: Seed = 1,
     threads: Threads = 0,
     kodak: Kodak = None,
@@ -115,8 +125,9 @@ def qat(
         if not 0 <= low < high <= 100:
             raise PlicError(f"qualities are two from 0 to 100, the lesser first, not {low:g} and {high:g}")
         options = TrainOptions(
-            data, out, steps, batch, crop, muon_lr, adam_lr, decay=decay, seed=seed, threads=threads,
-            ema=0.0, bf16=False, relu_leak=0.0, tune=tune, qualities=qualities, kodak=kodak, save_minutes=save_minutes,
+            data, out, steps, batch, crop, muon_lr, adam_lr, decay=decay, drawn=drawn,
+            again=again, seed=seed, threads=threads, ema=0.0, bf16=False, relu_leak=0.0, tune=tune,
+            qualities=qualities, kodak=kodak, save_minutes=save_minutes,
         )  # fmt: skip
         run(options, weights, rule)
         path = out / "model.safetensors"
