@@ -127,7 +127,7 @@ def _protocol_differences(before: Report, after: Report) -> list[str]:
     p, q = before["protocol"], after["protocol"]
     return _unlike({
         "target": (a["target"], b["target"]),
-        "profile": (a["profile"], b["profile"]),
+        "rule": (a["profile"], b["profile"]),
         "model": (a["model_id"][:16], b["model_id"][:16]),
         "tile": (a["tile"], b["tile"]),
         "quality": (f"{p['quality']:g}", f"{q['quality']:g}"),

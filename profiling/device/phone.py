@@ -227,10 +227,11 @@ def _latency(totals: list[float], stages: dict[str, list[float]]) -> Latency:
 def _instructions(native: _Native, picture: str, quality: str, file: str) -> Instructions | Unavailable:
     """Instructions that encoding and decoding execute, without loading the model, by Android's simpleperf."""
     try:
-        idle = native.instructions("bench", file, "0")
-        decode = native.instructions("decode", file, "/dev/null") - idle
-        idle = native.instructions("bench-encode", picture, quality, "0")
-        encode = native.instructions("encode", picture, quality, "/dev/null") - idle
+        # One run more leaves all but a run out: loading the model and reading the file.
+        once, twice = (native.instructions("bench", file, runs) for runs in ("1", "2"))
+        decode = twice - once
+        once, twice = (native.instructions("bench-encode", picture, quality, runs) for runs in ("1", "2"))
+        encode = twice - once
     except NotCounted as error:
         return unavailable(str(error))
     return {"available": True, "source": "simpleperf stat -e instructions:u", "encode": encode, "decode": decode}

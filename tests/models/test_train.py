@@ -97,6 +97,8 @@ def test_only_pictures_are_listed_and_small_ones_left_out(photo_folder):
 def test_folders_without_use(photo_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="no pictures in"):
         list_photographs(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        list_photographs(tmp_path / "absent")
     with pytest.raises(FileNotFoundError, match="at least 128 pixels"):
         Photographs(photo_folder, 128, 1)
 

@@ -146,6 +146,8 @@ def test_command(few, make, tmp_path):
     done = run(tmp_path / "bundle", "--only", "bundle, tflite-int8, builtin", "--json", tmp_path / "all.json")
     assert done.exit_code == 0, done.output
     assert "2 of 2 cells ran, 0 differ or failed" in done.stdout
+    # Each cell is told as it ends, in a file too.
+    assert [line.split(" ", 1)[0] for line in done.stderr.splitlines()] == ["equal", "equal"]
     content = json.loads((tmp_path / "all.json").read_text())
     assert content["models"] == {"bundle": model.model_id}
     assert [r["outcome"] for r in content["results"]] == ["equal", "equal"]

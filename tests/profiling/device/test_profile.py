@@ -137,6 +137,56 @@ def test_a_planted_bit_fails_the_comparison(report):
     assert not compare(report, other, 5.0).mismatches
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("protocol", "quality"), 40, "quality 60 and 40"),
+        (("protocol", "threads"), 4, "threads 1 and 4"),
+        (("protocol", "num_warmup_runs"), 5, "warm-ups 3 and 5"),
+        (("bundle", "target"), "onnx-qdq", "target tflite-int8 and onnx-qdq"),
+        (("bundle", "profile"), "strict", "rule cpu and strict"),
+        (("bundle", "model_id"), "1" * 64, "and 1111111111111111"),
+        (("bundle", "tile"), 512, "tile None and 512"),
+        (("devices", 0, "emulated"), True, "emulated False and True"),
+        (("devices", 0, "kind"), "adb", "kind host and adb"),
+        (("devices", 0, "primary_compute_unit"), "NPU", "unit CPU and NPU"),
+        (("devices", 0, "properties", "model"), "Toaster <1>", "and Toaster <1>"),
+        (("devices", 0, "properties", "cpus"), "64", "and 64"),
+        (("devices", 0, "affinity"), [7], "and [7]"),
+        (("devices", 0, "runs", 0, "width"), 9, "size 112x80 and 9x80"),
+    ],
+)  # fmt: skip
+def test_unlike_reports_are_refused_and_compared_anyway(report, run, tmp_path, path, value, message):
+    other = copy.deepcopy(report)
+    part = other
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    for name, content in (("a", report), ("b", other)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    arguments = "compare", tmp_path / "a.json", tmp_path / "b.json", "--html", tmp_path / "p.html"
+    result = run(*arguments)
+    assert (result.exit_code, len(result.output.splitlines())) == (2, 1), result.output
+    assert message in result.output
+    assert "--anyway" in result.output
+    assert not (tmp_path / "p.html").exists()
+    result = run(*arguments, "--anyway")
+    assert result.exit_code == 0, result.output
+    assert f"NOT ALIKE {result.output.split('NOT ALIKE ')[1].splitlines()[0]}" in result.output
+    assert message in result.output
+    assert "Not alike: " in (tmp_path / "p.html").read_text()
+
+
+def test_versions_and_serial_numbers_may_differ(report):
+    """They are what one compares, and two phones of one kind are alike."""
+    other = copy.deepcopy(report)
+    other["tools"] = {"numpy": "99"}
+    other["protocol"]["num_runs"] = 7
+    (device,) = other["devices"]
+    device["name"], device["properties"]["system"] = "another", "Linux 99"
+    assert compare(report, other, 5.0).differences == []
+
+
 def test_reports_that_cannot_be_compared(report, run, tmp_path):
     other = copy.deepcopy(report)
     for r in other["devices"][0]["runs"]:

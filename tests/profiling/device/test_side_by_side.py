@@ -34,6 +34,10 @@ def test_libraries_choose_their_own_speed():
     _, jpeg, webp = choose("jpeg,webp", 60, "cpu")
     assert jpeg.options == {}
     assert webp.options == {}
+    fast = choose("webp-method-0,avif-speed-10,jxl-effort-1,jxl-effort-3", 60, "cpu")[1:]
+    assert [codec.options.get("method", codec.options.get("speed", codec.options.get("effort"))) for codec in fast] == [
+        0, 10, 1, 3,
+    ]  # fmt: skip
     (heic,) = choose("heic", 60, "cpu")[1:]
     assert heic.options  # one thread
 

@@ -9,6 +9,7 @@ import pytest
 
 from pocketlic.codec.errors import PlicError
 from pocketlic.profiling.evaluation.codecs import (
+    FAST_CODECS,
     OTHER_CODECS,
     SLACK_BYTES,
     Pillow,
@@ -17,6 +18,7 @@ from pocketlic.profiling.evaluation.codecs import (
     entropy_met,
     parse_codecs,
     rgb_of_video,
+    video_of_rgb,
 )
 from pocketlic.profiling.evaluation.metrics import rgb_psnr
 from pocketlic.quantization.errors import ModelError
@@ -95,6 +97,40 @@ def test_names_of_the_command_line(tmp_path: Path) -> None:
     assert chosen[1].settings == (40, 10)
     everything = parse_codecs("all", "50", "0", "cpu", None, None)
     assert [codec.name for codec in everything] == ["pocketlic", *(codec.name for codec in OTHER_CODECS)]
+
+
+def test_the_list_has_the_systems_that_codecs_are_judged_by() -> None:
+    names = [codec.name for codec in parse_codecs("all", "50", "0", "cpu", None, None)]
+    assert names == ["pocketlic", "jpeg", "jpeg-444", "jpeg2000", "webp", "heic", "avif", "avif-444", "jxl", "h264",
+                     "h265"]  # fmt: skip
+    fast = [codec.name for codec in FAST_CODECS]
+    assert [codec.name for codec in parse_codecs(",".join(fast), "50", "0", "cpu", None, None)] == fast
+    assert not set(names) & set(fast)
+
+
+@pytest.mark.parametrize("codec", FAST_CODECS, ids=lambda codec: codec.name)
+def test_fast_presets_give_other_files(codec: Pillow, picture) -> None:
+    source = Source("texture", picture(96, 128))
+    usual = next(c for c in OTHER_CODECS if codec.name.startswith(f"{c.name}-") and c.name.count("-") == 0)
+    assert codec.encode(source, 60) != usual.encode(source, 60)
+    assert rgb_psnr(source.pixels, codec.decode(codec.encode(source, 60))) > 20
+
+
+def test_video_planes_go_there_and_back(picture) -> None:
+    pixels = picture(33, 47)
+    assert (rgb_of_video(*video_of_rgb(pixels).astype(np.float32)) == pixels).all()
+
+
+@pytest.mark.parametrize("name", ["h264", "h265"])
+@pytest.mark.parametrize("shape", [(64, 64), (65, 33), (17, 100)])
+def test_video_of_any_size_holds_pictures_alone(name: str, shape: tuple[int, int], picture) -> None:
+    """Nearly lossless at the highest setting; no message such as the encoder's version takes bytes."""
+    codec = next(c for c in OTHER_CODECS if c.name == name)
+    source = Source("texture", picture(*shape))
+    data = codec.encode(source, 99)
+    assert b"x264" not in data
+    assert b"x265" not in data
+    assert rgb_psnr(source.pixels, codec.decode(data)) > 40
 
 
 def test_each_set_of_weights_is_a_codec() -> None:

@@ -5,24 +5,29 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from pocketlic.cli import app
 from pocketlic.codec.errors import PlicError
+from pocketlic.profiling.console import progress
 from pocketlic.profiling.evaluation import rate_distortion
 from pocketlic.profiling.evaluation.codecs import OTHER_CODECS, Pillow, Pocketlic
 from pocketlic.profiling.evaluation.rate_distortion import (
     PUBLISHED,
+    PUBLISHED_PICTURES,
     CurveError,
     at_rates,
     bd_rate,
     evaluate,
     pareto,
+    with_an_anchor,
 )
 from pocketlic.quantization.shipped import shipped
 
@@ -214,6 +219,43 @@ def test_command_line(folder: Path, tmp_path: Path) -> None:
     assert [p["name"] for p in content["pictures"]] == ["colour", "grey"]
     for shots in content["pictures"][0]["shots"].values():
         assert {shot["image"][:23] for shot in shots.values()} == {"data:image/webp;base64,"}
+
+
+def test_jpeg_is_the_anchor_where_there_is_no_better_one(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, text = run(folder, "--out", out, "--qualities", "5,30,60,95", "--metrics", "rgb_psnr")
+    assert code == 0, text
+    comparisons = json.loads((out / "evaluation.json").read_text())["comparisons"]
+    assert [(c["codec"], c["anchor"], c["metric"]) for c in comparisons] == [("pocketlic", "jpeg", "rgb_psnr")]
+    assert comparisons[0]["result"] is not None
+    assert text.endswith(f"wrote {out / 'index.html'}\n")
+
+
+def test_progress_is_told_line_by_line_where_there_is_no_terminal(folder: Path, tmp_path: Path) -> None:
+    _, text = run(folder, "--out", tmp_path / "out", "--codecs", "jpeg", "--metrics", "rgb_psnr")
+    lines = [line for line in text.splitlines() if line.startswith("evaluating: ")]
+    assert lines[0] == "evaluating: 0 of 20"
+    assert lines[-1] == "evaluating: 20 of 20"
+    assert len(lines) == 21
+    console = Console(file=StringIO(), width=80)
+    with progress(console, "many", 1000, 500) as advance:
+        for _ in range(500):
+            advance()
+    assert isinstance(console.file, StringIO)
+    shown = console.file.getvalue().splitlines()
+    assert shown[0] == "many: 500 of 1000"
+    assert shown[-1] == "many: 1000 of 1000"
+    assert len(shown) == 11
+
+
+def test_kodak_needs_no_other_anchor(tmp_path: Path, picture) -> None:
+    for name in PUBLISHED_PICTURES:
+        Image.fromarray(picture(16, 16)).save(tmp_path / f"{name}.png")
+    ours = Pocketlic(tuple((weights.quality, weights.path) for weights in shipped()), (10, 100))
+    assert with_an_anchor([ours], tmp_path) == [ours]
+    (tmp_path / "kodim01.png").unlink()
+    assert [codec.name for codec in with_an_anchor([ours], tmp_path)] == ["pocketlic", "jpeg"]
+    assert with_an_anchor([ours, JPEG], tmp_path) == [ours, JPEG]
 
 
 @pytest.mark.parametrize(
