@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from .errors import PlicError
+from .figures import bits_per_pixel
 
 TOLERANCE = 0.01
 """Largest deviation from the wanted size, as a fraction of it."""
@@ -39,7 +40,7 @@ def encode_to_bpp(encode: Encode, effort: int, pixels: int, bpp: float, metadata
     size = bpp * pixels / 8
     quality, data = _search(encode, effort, math.ceil(size * (1 - TOLERANCE)), math.floor(size * (1 + TOLERANCE)))
     if abs(len(data) - size) > TOLERANCE * size:
-        nearest = f"quality {quality:g} gives {8 * len(data) / pixels:.4g}"
+        nearest = f"quality {quality:g} gives {bits_per_pixel(len(data), pixels, 1):.4g}"
         raise PlicError(f"no quality gives {bpp:g} bits per pixel: {nearest}{_of_which(metadata)}")
     return data
 

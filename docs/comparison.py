@@ -7,10 +7,10 @@ import io
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 import pocketlic
+from pocketlic.codec.figures import psnr
 
 HERE = Path(__file__).resolve().parent
 PHOTOGRAPH = HERE.parent / "samples" / "lake-sherburne.jpg"
@@ -27,11 +27,6 @@ def smallest_of_at_least(picture: Image.Image, size: int, name: str, **options: 
         if buffer.tell() >= size:
             break
     return buffer.getvalue()
-
-
-def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """RGB-PSNR in dB of two pictures, uint8 [H, W, 3]."""
-    return float(10 * np.log10(255**2 / np.square(a.astype(float) - b).mean()))
 
 
 def main() -> None:

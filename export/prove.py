@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..codec.codec import STRIDE, Codec, Executor
+from ..codec.figures import bits_per_pixel, psnr
 from ..codec.files import write_atomic
 from ..quantization.network import Int8, IntegerNetwork
 from .bundle import PROOF, Bundle
@@ -65,13 +66,12 @@ def prove(bundle: Bundle, pixels: NDArray[np.uint8], quality: float) -> Report:
     decoded = codec.decode(data)
     reference = Codec(bundle.model)
     expected = reference.decode(data)
-    error = np.mean((decoded.astype(np.float64) - pixels) ** 2)
     return Report(
         files_equal=data == reference.encode(pixels, quality),
         differing=int((decoded != expected).sum()),
         milliseconds={network.name: _median_ms(run, network, inputs) for network, inputs in recorder.calls.values()},
-        bpp=8 * len(data) / (pixels.shape[0] * pixels.shape[1]),
-        psnr=float(10 * np.log10(255**2 / error)) if error else float("inf"),
+        bpp=bits_per_pixel(len(data), *pixels.shape[:2]),
+        psnr=psnr(decoded, pixels),
     )
 
 

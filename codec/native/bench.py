@@ -23,6 +23,7 @@ import pocketlic
 from pocketlic.codec import _native
 from pocketlic.codec import format as plic
 from pocketlic.codec.codec import Codec
+from pocketlic.codec.figures import bits_per_pixel
 from pocketlic.codec.image import read_picture
 from pocketlic.export.litert import LiteRTExecutor
 from pocketlic.profiling.device.phone import build_plic
@@ -72,8 +73,8 @@ def main() -> None:
                 elapsed = time.process_time() - processor, time.perf_counter() - wall
                 times[name].append(elapsed)
 
-    coded = symbols.y.size + symbols.details.size
-    print(f"{height}x{width}, {8 * len(data) / height / width:.2f} bpp, {coded} latents; processor and wall time in ms")
+    coded, rate = symbols.y.size + symbols.details.size, bits_per_pixel(len(data), height, width)
+    print(f"{height}x{width}, {rate:.2f} bpp, {coded} latents; processor and wall time in ms")
     base = float(np.median([t[0] for t in times["LiteRT, networks alone"]]))
     for name, values in times.items():
         ms = 1e3 * np.array(values)

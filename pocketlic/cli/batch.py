@@ -15,6 +15,7 @@ from typing import NamedTuple
 import typer
 
 from ..codec.errors import PlicError
+from ..codec.figures import bits_per_pixel
 from ..codec.files import STANDARD
 from ..console import complain, message, printable, printed_warnings
 
@@ -143,7 +144,7 @@ def run(tasks: Sequence[Task], work: Work, jobs: int, encoded: bool) -> None:
                 bar.console.file.flush()
                 typer.echo(told(task.target, result))
     size, pixels = (sum(result[i] for result in written) for i in (0, 1))
-    rate = f", {8 * size / pixels:.3f} bpp" if encoded and pixels else ""
+    rate = f", {bits_per_pixel(size, 1, pixels):.3f} bpp" if encoded and pixels else ""
     typer.echo(
         f"{'encoded' if encoded else 'decoded'} {len(written)} of {len(tasks)} files: {size} bytes{rate}, "
         f"{pixels / 1e6:.2f} MP, {time.monotonic() - began:.2f} s"
@@ -156,7 +157,7 @@ def run(tasks: Sequence[Task], work: Work, jobs: int, encoded: bool) -> None:
 
 def told(target: Path, written: Written) -> str:
     """What is printed of an encoded file."""
-    return f"{printable(target)}: {written.bytes} bytes, {8 * written.bytes / written.pixels:.3f} bpp"
+    return f"{printable(target)}: {written.bytes} bytes, {bits_per_pixel(written.bytes, 1, written.pixels):.3f} bpp"
 
 
 def _attempt(work: Work, task: Task) -> Written | str:

@@ -10,6 +10,7 @@ import typer
 
 from ..codec import format as plic
 from ..codec.errors import FormatError, PlicError
+from ..codec.figures import bits_per_pixel
 from ..codec.files import read_bytes
 from ..console import complain, message, one_line_errors, printable
 from .options import Json
@@ -32,7 +33,7 @@ def facts_of(path: Path) -> dict[str, object]:
         "quality": header.quality_hundredths / 100,
         "model_id": header.model_id.hex(),
         "bytes": len(data),
-        "bpp": len(data) * 8 / (header.width * header.height),
+        "bpp": bits_per_pixel(len(data), header.height, header.width),
         "band_bytes": [len(part) for part in content.bands],
         "icc_bytes": len(content.icc),
         "exif_bytes": len(content.exif),
