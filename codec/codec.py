@@ -31,6 +31,8 @@ from .postfilter import post_filter
 Executor = Callable[[IntegerNetwork, Sequence[Int8]], dict[str, Int8]]
 """Runs a network on int8 [H, W, C] inputs and returns its outputs by name."""
 
+MakeCoder = Callable[[NDArray[np.uint16], NDArray[np.uint16], int], SymbolCoder | rans.SymbolCoder]
+
 STRIDE = 64  # pixels per cell of z; pictures are padded to a multiple
 LATENT = 16  # pixels per cell of y
 _ROW_BITS = 16
@@ -99,12 +101,16 @@ def interpolate(knots: NDArray[np.integer[Any]], quality: int, nearest: bool = F
 
 
 class Codec:
-    """Encoder and decoder of one model. Thread-safe when the executor is."""
+    """Encoder and decoder of one model. Thread-safe when the executor is.
 
-    def __init__(self, model: IntegerModel, run: Executor = reference) -> None:
+    coder: makes the entropy coder of (radius, frequencies, skip): the native one, or `rans.SymbolCoder`, which is
+    slow and pure NumPy.
+    """
+
+    def __init__(self, model: IntegerModel, run: Executor = reference, coder: MakeCoder = SymbolCoder) -> None:
         self.model, self.run = model, run
         self.model_id = bytes.fromhex(model.model_id)[: plic.MODEL_ID_BYTES]
-        self.coder: SymbolCoder | rans.SymbolCoder = SymbolCoder(model.table_radius, model.table_freq, model.skip)
+        self.coder = coder(model.table_radius, model.table_freq, model.skip)
         self.latents = model.latent_weight.shape[0]
         self.fine_bits = np.zeros(self.latents, np.int64)
         self.fine_bits[model.wide] = 2

@@ -142,8 +142,7 @@ def subject(name: str, model: IntegerModel, folder: Path) -> Subject:
         return network.run(inputs)
 
     # Not even the entropy decoder is shared with the native core.
-    codec = Codec(model, record)
-    codec.coder = rans.SymbolCoder(model.table_radius, model.table_freq, model.skip)
+    codec = Codec(model, record, rans.SymbolCoder)
     return Subject(name, model, made, folder, {v.name: _hash(codec, v.data) for v in made}, tuple(calls))
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,8 +140,7 @@ def vectors(model: IntegerModel) -> Iterator[Vector]:
         yield Vector(f"symbols-{i}", codec.write_symbols(symbols, header))
     # An encoder may use four states in a small stream too.
     header = plic.Header(64, 64, False, 5000, codec.model_id)
-    four = Codec(model)
-    four.coder = rans.SymbolCoder(model.table_radius, model.table_freq, model.skip, many=1)
+    four = Codec(model, coder=partial(rans.SymbolCoder, many=1))
     yield Vector("four-states", four.write_symbols(extreme_symbols(codec, header, "four", 64), header))
 
 

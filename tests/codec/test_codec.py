@@ -12,6 +12,7 @@ from PIL import Image
 
 import pocketlic
 from pocketlic.codec import format as plic
+from pocketlic.codec._native import SymbolCoder
 from pocketlic.codec.codec import Codec, interpolate, reference
 from pocketlic.codec.complexity import count
 from pocketlic.codec.errors import FormatError, PlicError
@@ -162,13 +163,14 @@ def test_symbols_decode_without_any_network(profile, picture):
 class Estimator:
     """Encodes with the codec's coder, and sums the ideal cost of every symbol by the tables."""
 
-    def __init__(self, codec):
-        self.codec, self.coder, self.bits = codec, codec.coder, 0.0
-        entries = 2 * codec.model.table_radius.astype(int) + 2
+    def __init__(self, model):
+        self.model, self.coder = model, SymbolCoder(model.table_radius, model.table_freq, model.skip)
+        self.bits = 0.0
+        entries = 2 * model.table_radius.astype(int) + 2
         self.starts = np.cumsum(entries) - entries
 
     def encode(self, symbols, rows):
-        model = self.codec.model
+        model = self.model
         assert not symbols[rows < model.skip].any()
         coded = rows >= model.skip
         v, row = symbols[coded].astype(int), rows[coded]
@@ -183,8 +185,9 @@ class Estimator:
 
 
 def bits_and_estimate(profile, pixels, quality):
-    codec = Codec(pocketlic.shipped_model(profile), codec_of(profile, "litert").run)
-    estimator = codec.coder = Estimator(codec)
+    model = pocketlic.shipped_model(profile)
+    estimator = Estimator(model)
+    codec = Codec(model, codec_of(profile, "litert").run, lambda *_: estimator)
     return 8 * len(codec.encode(pixels, quality)), estimator.bits
 
 

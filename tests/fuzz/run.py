@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,10 +45,7 @@ def prepare(folder: Path) -> None:
     (folder / "model").write_bytes(model.to_bytes())
     (models / "model").write_bytes(b"\3" + model.to_bytes())
     for states in (1, 4):
-        codec = Codec(model)
-        codec.coder = rans.SymbolCoder(
-            model.table_radius, model.table_freq, model.skip, many=1 if states == 4 else 1 << 40
-        )
+        codec = Codec(model, coder=partial(rans.SymbolCoder, many=1 if states == 4 else 1 << 40))
         for kind, height, width in (("texture", 50, 70), ("grey", 1, 1), ("lines", 100, 60), ("black", 1030, 20)):
             data = codec.encode(picture(kind, height, width), 40, icc=b"icc", exif=b"exif" if states == 4 else b"")
             for how in (0, 1):

@@ -67,9 +67,10 @@ def test_native_decoder(name, kernels):
 @pytest.mark.parametrize("runtime", ["reference", "litert"])
 def test_decoders_in_python(name, runtime):
     model = models()[name]
-    codec = FastCodec(model, LiteRTExecutor.from_model(model)) if runtime == "litert" else Codec(model)
-    if runtime == "reference":
-        codec.coder = rans.SymbolCoder(model.table_radius, model.table_freq, model.skip)
+    if runtime == "litert":
+        codec = FastCodec(model, LiteRTExecutor.from_model(model))
+    else:
+        codec = Codec(model, coder=rans.SymbolCoder)
     for entry, data in files(name):
         assert hashlib.sha256(data).hexdigest() == entry["file"]
         symbols, header = codec.read(data)
