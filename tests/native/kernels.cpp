@@ -148,6 +148,51 @@ bool check_rest(const Kernels& portable, const Kernels& set) {
     return same("add", set, sums[0].data(), sums[1].data(), n) && same("rows", set, rows[0].data(), rows[1].data(), n);
 }
 
+// What lies between networks, against what SPEC.md says: the portable set leaves that to its callers.
+bool check_between(const Kernels& set) {
+    if (set.latents == nullptr) return true;
+    constexpr int32_t kLast = 14 * 256;
+    std::vector<int32_t> table(kLast + 1);
+    for (int32_t i = 0; i <= kLast; ++i) table[static_cast<size_t>(i)] = std::max(1, (1 << 14) >> (14 - i / 256));
+    const auto n = static_cast<size_t>(16 * between(1, 8));
+    const auto symbol = values<int16_t>(n, -32767, 32767), value = values<int16_t>(n, -32768, 32767);
+    const auto mean = values<int8_t>(n, -128, 127), log2_step = values<int8_t>(n, -128, 127);
+    const auto base = values<int32_t>(n, -(1 << 20), 1 << 20), acc = values<int32_t>(n, -(1 << 28), 1 << 28);
+    const auto bits = values<uint8_t>(n, 0, 2), index = values<uint8_t>(n, 0, 255);
+    const auto bias = values<int32_t>(n, -(1 << 29), 1 << 29), shift = values<int32_t>(n, -31, 16);
+    const auto skip = static_cast<uint8_t>(between(0, 63));
+    std::vector<int32_t> down(n), up(n), steps(n);
+    std::vector<int8_t> y(n), d(n), coarse(n), want_y(n), want_d(n), want_coarse(n);
+    std::vector<int16_t> made(n), quantized(value), details(value), want(n), want_quantized(n), want_details(n);
+    const auto byte = [](int64_t v) { return static_cast<int8_t>(std::clamp<int64_t>(v, -128, 127)); };
+    const auto divide = [](int64_t v, int64_t step) {  // v is in 2^-8 of the step's unit; halves go up
+        const int64_t a = 2 * v + (step << 8), b = step << 9;
+        return static_cast<int16_t>(a >= 0 ? a / b : -((-a + b - 1) / b));
+    };
+    for (size_t c = 0; c < n; ++c) {
+        down[c] = std::max(-shift[c], 0);
+        up[c] = std::max(shift[c], 0);
+        steps[c] = table[static_cast<size_t>(std::clamp(base[c] + 8 * std::clamp<int32_t>(log2_step[c], -64, 64), 0, kLast))];
+        want_y[c] = byte((int64_t{mean[c]} * (1 << bits[c]) + int64_t{symbol[c]} * steps[c] + (1 << bits[c]) / 2) >> bits[c]);
+        want_d[c] = byte(int64_t{symbol[c]} * steps[c]);
+        const int64_t scaled = ((int64_t{acc[c]} + bias[c]) >> down[c]) * (int64_t{1} << up[c]);
+        want[c] = static_cast<int16_t>(std::clamp<int64_t>(scaled, INT16_MIN, INT16_MAX));
+        want_coarse[c] = byte((scaled + 128) >> 8);
+        want_quantized[c] = index[c] < skip ? int16_t{0} : divide(value[c] - 256 * mean[c], steps[c]);
+        want_details[c] = divide(value[c], steps[c]);
+    }
+    const Steps of = {base.data(), table.data(), kLast};
+    set.latents(symbol.data(), mean.data(), log2_step.data(), of, bits.data(), n, y.data());
+    set.details(symbol.data(), steps.data(), n, d.data());
+    set.project(acc.data(), {bias.data(), down.data(), up.data()}, n, made.data(), coarse.data());
+    set.quantize(quantized.data(), mean.data(), log2_step.data(), of, index.data(), skip, n);
+    set.quantize(details.data(), nullptr, nullptr, {steps.data(), nullptr, 0}, nullptr, 0, n);
+    return same("latents", set, want_y.data(), y.data(), n) && same("details", set, want_d.data(), d.data(), n) &&
+           same("project", set, want.data(), made.data(), n) && same("coarse", set, want_coarse.data(), coarse.data(), n) &&
+           same("quantize", set, want_quantized.data(), quantized.data(), n) &&
+           same("quantize details", set, want_details.data(), details.data(), n);
+}
+
 // Rows of pixels through all of the post-filter.
 bool check_filter(const Kernels& portable, const Kernels& set) {
     const int32_t cells = between(1, kFilterCells), around = cells + kFilterReach;
@@ -202,7 +247,7 @@ int main(int argc, char** argv) {
         const Kernels& set = *kernels(i);
         for (int round = 0; good && round < rounds; ++round)
             good = check_pointwise(*portable, set) && check_depthwise(*portable, set) && check_rest(*portable, set) &&
-                   check_filter(*portable, set);
+                   check_filter(*portable, set) && check_between(set);
         std::printf("%s\n", set.name);
     }
     return good ? 0 : 1;

@@ -120,6 +120,30 @@ bool Encoder::analyse(Worker& worker, const Region& part, const View& pixels, co
     if (!run(model_, kAnalysis, worker.workspace, picture_.lh * kLatent, picture_.lw * kLatent, &pixels, wanted, made))
         return false;
     const auto quarter = static_cast<size_t>(model_.details) / 4;
+    const Kernels& kernels = model_.kernels;
+    const Scaling &latents = model_.to_latents.scaling, &details = model_.to_details.scaling;
+    if (kernels.project != nullptr && latents.bias != nullptr && details.bias != nullptr && model_.latents % 16 == 0 &&
+        quarter % 16 == 0) {
+        const auto take_latents = [&](int32_t y, int32_t x, const int32_t* acc) {
+            const size_t at = index(y, x, picture_.lw, model_.latents);
+            kernels.project(acc, latents, static_cast<size_t>(model_.latents), &y_[at], grid[0].data + at);
+            for (int32_t i = 0; i < model_.wide_count; ++i) {
+                const size_t c = model_.wide[i];
+                const int64_t value =
+                    int64_t{(acc[c] + latents.bias[c]) >> latents.down[c]} * (int64_t{1} << latents.up[c]);
+                wide_values(y, x)[i] = static_cast<int32_t>(std::clamp<int64_t>(value, INT32_MIN, INT32_MAX));
+            }
+        };
+        const auto take_details = [&](int32_t y, int32_t x, const int32_t* acc) {
+            const size_t first = static_cast<size_t>(y % 2 * 2 + x % 2) * quarter;
+            const size_t at = index(y / 2, x / 2, picture_.lw, model_.details) + first;
+            kernels.project(acc, details, quarter, &details_[at], grid[1].data + at);
+            kernels.quantize(&details_[at], nullptr, nullptr, {picture_.detail_steps() + first, nullptr, 0}, nullptr, 0,
+                             quarter);
+        };
+        return accumulate(worker, model_.to_latents, made[0], wanted[0], take_latents) &&
+               accumulate(worker, model_.to_details, made[1], wanted[1], take_details);
+    }
     if (!project(worker, 0, model_.to_latents, made[0], wanted[0], [&](int32_t y, int32_t x, size_t c, int64_t value) {
             const size_t at = index(y, x, picture_.lw, model_.latents) + c;
             y_[at] = static_cast<int16_t>(std::clamp<int64_t>(value, INT16_MIN, INT16_MAX));

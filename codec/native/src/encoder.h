@@ -6,6 +6,8 @@
 //     symbols of d that their tables skip -> 0                     a band at a time
 #pragma once
 
+#include <type_traits>
+
 #include "parameters.h"
 #include "table_indices.h"
 #include "threads.h"
@@ -52,6 +54,9 @@ private:
     bool fill(Window& window, const Region& need, int32_t width, plic_row_source* source, void* user);
     // One part, in latents: y_ and details_, and both on their grids.
     bool analyse(Worker& worker, const Region& part, const View& pixels, const View* grid);
+    // Hands the sums of a projection at each place to take(y, x, sums).
+    template <typename Take>
+    bool accumulate(Worker& worker, const Projection& p, const View& from, const Region& region, Take take);
     // Hands each output of a projection, in 2^-8 of its grid, to put(y, x, channel, value).
     template <typename Put>
     bool project(Worker& worker, uint32_t output, const Projection& p, const View& from, const Region& region, Put put);
@@ -107,10 +112,8 @@ private:
     Buffer<int32_t> wide_;         // y of the wide channels, which are finer and need more
 };
 
-template <typename Put>
-bool Encoder::project(Worker& worker, uint32_t output, const Projection& p, const View& from, const Region& region, Put put) {
-    const Network& analysis = model_.networks[kAnalysis];
-    const int64_t zero = analysis.tensors[analysis.outputs[output]].spec.zero_point;
+template <typename Take>
+bool Encoder::accumulate(Worker& worker, const Projection& p, const View& from, const Region& region, Take take) {
     const auto outputs = static_cast<size_t>(p.accumulate.outputs);
     if (!worker.acc.reserve(memory_, outputs * static_cast<size_t>(region.width())) ||
         !worker.scratch.reserve(memory_, model_.kernels.scratch(p.accumulate)))
@@ -119,15 +122,24 @@ bool Encoder::project(Worker& worker, uint32_t output, const Projection& p, cons
         model_.kernels.accumulate(p.accumulate, from.at(y, region.x0), static_cast<size_t>(region.width()),
                                   worker.acc.data(), worker.scratch.data());
         const int32_t* acc = worker.acc.data();
-        for (int32_t x = region.x0; x < region.x1; ++x, acc += outputs) {
-            for (size_t c = 0; c < outputs; ++c) {
-                const int64_t sum = int64_t{acc[c]} - zero * p.sums[c] + p.bias[c];
-                const int32_t shift = p.shift[c];
-                put(y, x, c, shift < 0 ? rounding_shift(sum, -shift) : sum * (int64_t{1} << shift));
-            }
-        }
+        for (int32_t x = region.x0; x < region.x1; ++x, acc += outputs) take(y, x, acc);
     }
     return true;
+}
+
+template <typename Put>
+bool Encoder::project(Worker& worker, uint32_t output, const Projection& p, const View& from, const Region& region,
+                      Put put) {
+    const Network& analysis = model_.networks[kAnalysis];
+    const int64_t zero = analysis.tensors[analysis.outputs[output]].spec.zero_point;
+    const auto outputs = static_cast<size_t>(p.accumulate.outputs);
+    return accumulate(worker, p, from, region, [&](int32_t y, int32_t x, const int32_t* acc) {
+        for (size_t c = 0; c < outputs; ++c) {
+            const int64_t sum = int64_t{acc[c]} - zero * p.sums[c] + p.bias[c];
+            const int32_t shift = p.shift[c];
+            put(y, x, c, shift < 0 ? rounding_shift(sum, -shift) : sum * (int64_t{1} << shift));
+        }
+    });
 }
 
 template <typename Values, typename Wide>
@@ -140,17 +152,33 @@ void Encoder::quantize_values(const Region& region, bool anchors, const View& me
             const uint8_t* table = indices + index(y - region.y0, x - region.x0, region.width(), model_.latents);
             auto* value = values(y, x);
             const int32_t* next = wide(y, x);
-            for (size_t c = 0; c < channels; ++c) {
+            const auto symbol = [&](size_t c, int64_t coarse_value) {
                 const uint8_t bits = model_.fine_bits[c];
-                const int64_t coarse_value = bits > 0 && next != nullptr ? *next++ : value[c];
-                if (is_anchor(y, x, c >= channels / 2) != anchors) continue;
                 // y is in 2^-8 of the coarse grid: bring it to the channel's own.
                 const int64_t bound = int64_t{128} << (8 + bits), scale = 1 << bits;
                 const int64_t distance =
                     std::clamp(coarse_value * scale, -bound, bound - 1) - mean[c] * scale * 256;
                 const bool skipped = table[c] < model_.tables.skip();
-                value[c] = static_cast<std::decay_t<decltype(*value)>>(
+                return static_cast<std::decay_t<decltype(*value)>>(
                     skipped ? 0 : divide(distance, picture_.step(log2_step[c], c)));
+            };
+            if constexpr (std::is_same_v<std::decay_t<decltype(*value)>, int16_t>) {
+                if (model_.kernels.quantize != nullptr && channels % 32 == 0) {
+                    const size_t half = channels / 2, begin = is_anchor(y, x, false) == anchors ? 0 : half;
+                    const Steps all = picture_.steps(), steps = {all.base + begin, all.table, all.last};
+                    model_.kernels.quantize(value + begin, mean + begin, log2_step + begin, steps, table + begin,
+                                            static_cast<uint8_t>(model_.tables.skip()), half);
+                    for (int32_t i = 0; i < model_.wide_count; ++i) {
+                        const size_t c = model_.wide[i];
+                        if (c >= begin && c < begin + half) value[c] = symbol(c, next[i]);
+                    }
+                    continue;
+                }
+            }
+            for (size_t c = 0; c < channels; ++c) {
+                const uint8_t bits = model_.fine_bits[c];
+                const int64_t coarse_value = bits > 0 && next != nullptr ? *next++ : value[c];
+                if (is_anchor(y, x, c >= channels / 2) == anchors) value[c] = symbol(c, coarse_value);
             }
         }
     }

@@ -532,12 +532,18 @@ private:
             if (v < -31 || v > 16) return bad("%s is outside -31..16", shift);
         }
         auto* sums = model_.arena.make<int32_t>(static_cast<uint64_t>(outputs));
+        auto* magnitudes = model_.arena.make<int32_t>(static_cast<uint64_t>(outputs));
         auto* shifts = model_.arena.make<int8_t>(static_cast<uint64_t>(outputs));
-        if (sums == nullptr || shifts == nullptr) return out_of_memory();
+        if (sums == nullptr || magnitudes == nullptr || shifts == nullptr) return out_of_memory();
         const auto* values = reinterpret_cast<const int8_t*>(w->data);
-        for (int64_t i = 0; i < outputs * inputs; ++i) sums[i / inputs] += values[i];
+        for (int64_t o = 0; o < outputs; ++o) {
+            const int8_t* of_output = values + o * inputs;
+            magnitudes[o] = look(of_output, inputs, 1).magnitude;
+            for (int64_t i = 0; i < inputs; ++i) sums[o] += of_output[i];
+        }
         std::memcpy(shifts, s->data, static_cast<size_t>(outputs));
         to.sums = sums;
+        to.magnitudes = magnitudes;
         to.shift = shifts;
         return vector(bias, outputs, to.bias) &&
                projection(values, static_cast<int32_t>(outputs), static_cast<int32_t>(inputs), to.accumulate);
@@ -671,6 +677,26 @@ private:
         return fits || bad("%s: inputs or outputs do not fit the codec", net.name);
     }
 
+    // The scaling of a projection in 32 bits, if they suffice whatever the picture.
+    bool scaling(uint32_t output, Projection& p) {
+        const Network& analysis = model_.networks[kAnalysis];
+        const int64_t zero = analysis.tensors[analysis.outputs[output]].spec.zero_point;
+        const auto n = static_cast<uint64_t>(p.accumulate.outputs);
+        int32_t* parts[3];
+        for (int32_t*& part : parts)
+            if ((part = model_.arena.make<int32_t>(n)) == nullptr) return out_of_memory();
+        for (uint64_t o = 0; o < n; ++o) {
+            const int32_t down = std::max<int32_t>(-p.shift[o], 0);
+            const int64_t bias = p.bias[o] - zero * p.sums[o] + (down > 0 ? int64_t{1} << (down - 1) : 0);
+            if ((bias < 0 ? -bias : bias) + int64_t{p.magnitudes[o]} * 128 > INT32_MAX) return true;
+            parts[0][o] = static_cast<int32_t>(bias);
+            parts[1][o] = down;
+            parts[2][o] = std::max<int32_t>(p.shift[o], 0);
+        }
+        p.scaling = {parts[0], parts[1], parts[2]};
+        return true;
+    }
+
     bool interfaces() {
         const int64_t y = model_.latents, d = model_.details, z = model_.hypers;
         const Network& hyper = model_.networks[kHyperSynthesis];
@@ -679,7 +705,8 @@ private:
                ends(kHyperAnalysis, {y, d}, {{z, 1, 4}}, kLatentsPerHyper) &&
                ends(kHyperSynthesis, {z}, {{features, 4, 1}, {y, 4, 1}, {y, 4, 1}}, 1) &&
                ends(kContext, {features, y}, {{y, 1, 1}}, kLatentsPerHyper) &&
-               ends(kSynthesis, {y + model_.wide_count, d}, {{3, 16, 1}}, kLatentsPerHyper);
+               ends(kSynthesis, {y + model_.wide_count, d}, {{3, 16, 1}}, kLatentsPerHyper) &&
+               scaling(0, model_.to_latents) && scaling(1, model_.to_details);
     }
 
     plic_model& model_;

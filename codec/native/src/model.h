@@ -60,6 +60,8 @@ struct Projection {
     Pointwise accumulate;
     const int32_t *bias = nullptr, *sums = nullptr;
     const int8_t* shift = nullptr;
+    const int32_t* magnitudes = nullptr;  // sums of the weights' magnitudes
+    Scaling scaling = {};                 // the same in 32 bits; null where those may not suffice
 };
 
 }  // namespace pocketlic

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 
 #include "picture.h"
 #include "runner.h"
@@ -76,6 +77,14 @@ void Parameters::anchor_values(const Picture& picture, const Region& region, con
             const bool first_half = is_anchor(y, x, false);
             const size_t begin = first_half ? 0 : half, end = first_half ? half : channels;
             std::memset(anchor, 0, channels);
+            if constexpr (std::is_same_v<std::decay_t<decltype(*symbol)>, int16_t>) {
+                if (model.kernels.latents != nullptr && channels % 32 == 0) {
+                    const Steps all = picture.steps(), steps = {all.base + begin, all.table, all.last};
+                    model.kernels.latents(symbol + begin, mean + begin, log2_step + begin, steps,
+                                          model.fine_bits + begin, half, anchor + begin);
+                    continue;
+                }
+            }
             // Without a symbol, the mean itself.
             std::memcpy(anchor + begin, mean + begin, end - begin);
             for_nonzero(symbol + begin, end - begin, [&](size_t i) {
@@ -105,6 +114,23 @@ void Parameters::latent_values(const Picture& picture, const Region& region, con
             std::memcpy(plane, (first_half ? means : context_means).at(y, x), half);
             std::memcpy(plane + half, (first_half ? context_means : means).at(y, x) + half, channels - half);
             std::memset(fine, 0, static_cast<size_t>(model.wide_count));
+            const auto* detail = details(y, x);
+            int8_t* d_hat = inputs[1].at(y, x);
+            const auto n = static_cast<size_t>(model.details);
+            if constexpr (std::is_same_v<std::decay_t<decltype(*symbol)>, int16_t>) {
+                if (model.kernels.latents != nullptr && channels % 16 == 0 && n % 16 == 0) {
+                    for (int32_t i = 0; i < model.wide_count; ++i) {
+                        const size_t c = model.wide[i];
+                        if (symbol[c] == 0) continue;
+                        const uint8_t bits = model.fine_bits[c];
+                        const int32_t y_hat = plane[c] * (1 << bits) + symbol[c] * picture.step(log2_step[c], c);
+                        fine[i] = static_cast<int8_t>(std::clamp(y_hat - 4 * coarse(y_hat, bits), -128, 127));
+                    }
+                    model.kernels.latents(symbol, plane, log2_step, picture.steps(), model.fine_bits, channels, plane);
+                    model.kernels.details(detail, picture.detail_steps(), n, d_hat);
+                    continue;
+                }
+            }
             for_nonzero(symbol, channels, [&](size_t c) {
                 const uint8_t bits = model.fine_bits[c];
                 const int32_t y_hat = plane[c] * (1 << bits) + symbol[c] * picture.step(log2_step[c], c);
@@ -115,9 +141,6 @@ void Parameters::latent_values(const Picture& picture, const Region& region, con
                     fine[rank] = static_cast<int8_t>(std::clamp(y_hat - 4 * value, -128, 127));
                 }
             });
-            const auto* detail = details(y, x);
-            int8_t* d_hat = inputs[1].at(y, x);
-            const auto n = static_cast<size_t>(model.details);
             std::memset(d_hat, 0, n);
             for_nonzero(detail, n, [&](size_t c) {
                 d_hat[c] = static_cast<int8_t>(std::clamp(detail[c] * picture.step(0, channels + c), -128, 127));

@@ -26,11 +26,14 @@ plic_status Picture::prepare(const plic_info& described, plic_error* error) {
     quality_hundredths = static_cast<int32_t>(info.quality_hundredths);
     const int32_t channels = model.latents + model.details;
     if (!z.allocate(memory, count(zh, zw, model.hypers)) ||
-        !step_base_.allocate(memory, static_cast<uint64_t>(channels)))
+        !step_base_.allocate(memory, static_cast<uint64_t>(channels)) ||
+        !detail_steps_.allocate(memory, static_cast<uint64_t>(model.details)))
         return no_memory(error, memory);
     for (int32_t c = 0; c < channels; ++c)
         step_base_[static_cast<size_t>(c)] = static_cast<int32_t>(
             std::clamp<int64_t>(model.step_knots.at(quality_hundredths, c), -(1 << 20), 1 << 20));
+    for (int32_t c = 0; c < model.details; ++c)
+        detail_steps_[static_cast<size_t>(c)] = step(0, static_cast<size_t>(model.latents + c));
     return PLIC_OK;
 }
 

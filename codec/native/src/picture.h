@@ -114,8 +114,13 @@ public:
         }
     }
 
+    Steps steps() const { return {step_base_.data(), model.steps, kMaxExponent}; }
+    // Of details, whose log2_step is 0.
+    const int32_t* detail_steps() const { return detail_steps_.data(); }
+
 private:
     uint64_t max_pixels_;
+    Buffer<int32_t> detail_steps_;
     Buffer<int32_t> step_base_;  // what quality says about each channel's step
 };
 

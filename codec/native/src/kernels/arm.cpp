@@ -713,16 +713,16 @@ void accumulate_i8mm(const Pointwise& c, const int8_t* x, size_t pixels, int32_t
 }  // namespace
 
 const Kernels kNeon = {"neon",       always,       pack_ones,      no_scratch, pointwise_neon, accumulate_neon, rows_neon,
-                       pack_nothing, depthwise_neon, add_neon,   luma_neon,      tensors_neon,
+                       pack_nothing, depthwise_neon, add_neon, nullptr, nullptr, nullptr, nullptr, luma_neon,      tensors_neon,
                        filter_neon,  show_neon};
 #if POCKETLIC_DOT
 const Kernels kDot = {"neon-dot",         has_dot,       pack_quads, scratch_padded<4>, pointwise_dot, accumulate_dot, rows_neon,
-                      pack_depthwise_dot, depthwise_dot, add_neon,   luma_neon,      tensors_neon,
+                      pack_depthwise_dot, depthwise_dot, add_neon, nullptr, nullptr, nullptr, nullptr, luma_neon,      tensors_neon,
                       filter_neon,        show_neon};
 #endif
 #if POCKETLIC_I8MM
 const Kernels kI8mm = {"neon-i8mm",        has_i8mm,      pack_eights, scratch_padded<8>, pointwise_i8mm, accumulate_i8mm, rows_neon,
-                       pack_depthwise_dot, depthwise_dot, add_neon,   luma_neon,      tensors_neon,
+                       pack_depthwise_dot, depthwise_dot, add_neon, nullptr, nullptr, nullptr, nullptr, luma_neon,      tensors_neon,
                        filter_neon,  show_neon};
 #endif
 

@@ -54,6 +54,17 @@ struct alignas(64) ChangeRow {  // of pixels: what is added to all components, a
     uint8_t plus[2 * kFilterCells + 64], minus[2 * kFilterCells + 64];
 };
 
+// Steps of channels: table[clamp(base + 8 * clamp(log2_step, -64, 64), 0, last)].
+struct Steps {
+    const int32_t *base, *table;
+    int32_t last;
+};
+
+// v = ((acc + bias) >> down) << up, where the bias holds what rounds; one of the shifts is 0.
+struct Scaling {
+    const int32_t *bias, *down, *up;
+};
+
 struct Kernels {
     const char* name;
     bool (*supported)();
@@ -74,6 +85,20 @@ struct Kernels {
     void (*depthwise)(const Depthwise&, const int8_t* const* rows, int32_t n_rows, const Span&, int8_t* y);
     // y = clamp(a + b + offset, low, 127)
     void (*add)(const int8_t* a, const int8_t* b, int32_t offset, int32_t low, size_t count, int8_t* y);
+    // What lies between networks, of n channels, a multiple of 16. Sets may lack these: then all four are null.
+    //
+    // Symbols -> latents on the coarse grid: y = clamp((mean * 2^bits + symbol * step + 2^bits / 2) >> bits). y may be
+    // mean.
+    void (*latents)(const int16_t* symbol, const int8_t* mean, const int8_t* log2_step, const Steps&,
+                    const uint8_t* bits, size_t n, int8_t* y);
+    // y = clamp(symbol * step)
+    void (*details)(const int16_t* symbol, const int32_t* step, size_t n, int8_t* y);
+    // Sums -> latents in 2^-8 of the coarse grid, as far as they fit, and rounded to that grid.
+    void (*project)(const int32_t* acc, const Scaling&, size_t n, int16_t* y, int8_t* coarse);
+    // Latents less means, in 2^-8 of the coarse grid -> symbols, in place; 0 where the table index is below `skip`.
+    // Without `index`: of details, whose step is steps.base and whose mean is 0.
+    void (*quantize)(int16_t* value, const int8_t* mean, const int8_t* log2_step, const Steps& steps,
+                     const uint8_t* index, uint8_t skip, size_t n);
     // The post-filter, SPEC.md, section 6.4, row by row. Components are less 128.
     //
     // Luma of 2 * cells pixels. There is room for 3 * 128 bytes behind them.

@@ -105,7 +105,7 @@ void add_plain(const int8_t* a, const int8_t* b, int32_t offset, int32_t low, si
 
 constexpr Kernels kPortable = {"portable",     always,
                                pack_portable,  no_scratch,         pointwise_plain, accumulate_plain, rows_plain,
-                               pack_nothing,   depthwise_portable, add_plain,       luma_portable,    tensors_portable,
+                               pack_nothing,   depthwise_portable, add_plain, nullptr, nullptr, nullptr, nullptr, luma_portable,    tensors_portable,
                                filter_portable, show_portable};
 
 constexpr const Kernels* kAll[] = {

@@ -130,6 +130,20 @@ TARGET void show(const int8_t* rgb, const ChangeRow& change, size_t pixels, uint
         return kVectors == 1 ? _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4))             \
                              : _mm256_permute4x64_epi64(v, 0x88);                                                    \
     }                                                                                                                \
+    TARGET INLINE Vector widen8(const int8_t* p) {                                                                   \
+        return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));                           \
+    }                                                                                                                \
+    TARGET INLINE Vector widen16(const int16_t* p) { return _mm256_cvtepi16_epi32(load_half(p)); }                   \
+    TARGET INLINE __m128i narrow(Vector v) { return _mm_packs_epi32(low_half(v), high_half(v)); }                    \
+    TARGET INLINE void store16(int16_t* p, Vector v) { store_half(p, narrow(v)); }                                   \
+    TARGET INLINE void store8(int8_t* p, Vector v) {                                                                 \
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(narrow(v), narrow(v)));                      \
+    }                                                                                                                \
+    TARGET INLINE bool all_zero(Vector v) { return _mm256_testz_si256(v, v) != 0; }                                  \
+    TARGET INLINE Vector gather(const int32_t* p, Vector index) { return _mm256_i32gather_epi32(p, index, 4); }      \
+    TARGET INLINE Vector floor_quotient(Vector n, Vector d) {                                                        \
+        return _mm256_cvtps_epi32(_mm256_floor_ps(_mm256_div_ps(_mm256_cvtepi32_ps(n), _mm256_cvtepi32_ps(d))));     \
+    }                                                                                                                \
     TARGET INLINE Vector greater(Vector a, Vector b) { return _mm256_cmpgt_epi32(a, b); }                            \
     TARGET INLINE Vector either(Vector mask, Vector a, Vector b) { return _mm256_blendv_epi8(b, a, mask); }          \
     template <int kHalf>                                                                                             \
@@ -227,6 +241,20 @@ TARGET INLINE Vector order_dwords(Vector v) {
                                          : _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
     return _mm512_permutexvar_epi32(order, v);
 }
+TARGET INLINE Vector widen8(const int8_t* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+TARGET INLINE Vector widen16(const int16_t* p) { return _mm512_cvtepi16_epi32(load_half(p)); }
+TARGET INLINE void store16(int16_t* p, Vector v) { store_half(p, _mm512_cvtsepi32_epi16(v)); }
+TARGET INLINE void store8(int8_t* p, Vector v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(v));
+}
+TARGET INLINE bool all_zero(Vector v) { return _mm512_test_epi32_mask(v, v) == 0; }
+TARGET INLINE Vector gather(const int32_t* p, Vector index) { return _mm512_i32gather_epi32(index, p, 4); }
+TARGET INLINE Vector floor_quotient(Vector n, Vector d) {
+    const __m512 quotient = _mm512_div_ps(_mm512_cvtepi32_ps(n), _mm512_cvtepi32_ps(d));
+    return _mm512_cvt_roundps_epi32(quotient, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
 TARGET INLINE Vector greater(Vector a, Vector b) { return _mm512_movm_epi32(_mm512_cmpgt_epi32_mask(a, b)); }
 TARGET INLINE Vector either(Vector mask, Vector a, Vector b) { return _mm512_ternarylogic_epi32(mask, a, b, 0xCA); }
 // What unpacking into halves of lanes has put apart.
@@ -267,7 +295,8 @@ TARGET INLINE Vector dot_any(Vector acc, Vector x, Vector w) { return dot(acc, x
 
 #define KERNELS(set, name, supported)                                                                                \
     {name,      supported,           set::pack_pointwise, set::scratch, set::pointwise, set::accumulate,             \
-     rows_avx2, set::pack_depthwise, set::depthwise,      add_avx2, set::luma, set::tensors, set::filter, show}
+     rows_avx2, set::pack_depthwise, set::depthwise,      add_avx2, set::latents, set::details, set::project, set::quantize,      \
+     set::luma, set::tensors, set::filter, show}
 
 const Kernels kAvx2 = KERNELS(avx2, "avx2", has_avx2);
 #if POCKETLIC_AVX_VNNI

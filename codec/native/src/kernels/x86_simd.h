@@ -328,6 +328,66 @@ TARGET void depthwise(const Depthwise& c, const int8_t* const* rows, int32_t n, 
     }
 }
 
+// ------------------------------------------------------------------------------------- what lies between networks
+
+TARGET INLINE Vector ints(int32_t v) { return V(set1_epi32)(v); }
+TARGET INLINE Vector bounded(Vector v, int32_t low, int32_t high) {
+    return V(max_epi32)(V(min_epi32)(v, ints(high)), ints(low));
+}
+
+TARGET INLINE Vector steps_of(const int8_t* log2_step, const Steps& steps, size_t c) {
+    const Vector finer = V(slli_epi32)(bounded(widen8(log2_step + c), -64, 64), 3);
+    return gather(steps.table, bounded(V(add_epi32)(load(steps.base + c), finer), 0, steps.last));
+}
+
+TARGET void latents(const int16_t* symbol, const int8_t* mean, const int8_t* log2_step, const Steps& steps,
+                    const uint8_t* bits, size_t n, int8_t* y) {
+    for (size_t c = 0; c < n; c += kInts) {
+        const Vector s = widen16(symbol + c), m = widen8(mean + c);
+        if (all_zero(s)) {
+            store8(y + c, m);
+            continue;
+        }
+        const Vector b = widen8(reinterpret_cast<const int8_t*>(bits + c));
+        const Vector half = V(srli_epi32)(V(sllv_epi32)(ints(1), b), 1);
+        const Vector value = V(add_epi32)(V(sllv_epi32)(m, b), V(mullo_epi32)(s, steps_of(log2_step, steps, c)));
+        store8(y + c, V(srav_epi32)(V(add_epi32)(value, half), b));
+    }
+}
+
+TARGET void details(const int16_t* symbol, const int32_t* step, size_t n, int8_t* y) {
+    for (size_t c = 0; c < n; c += kInts) store8(y + c, V(mullo_epi32)(widen16(symbol + c), load(step + c)));
+}
+
+TARGET void project(const int32_t* acc, const Scaling& scaling, size_t n, int16_t* y, int8_t* coarse) {
+    for (size_t c = 0; c < n; c += kInts) {
+        const Vector sum = V(srav_epi32)(V(add_epi32)(load(acc + c), load(scaling.bias + c)), load(scaling.down + c));
+        // What does not fit 16 bits before it is scaled up does not fit them then.
+        const Vector v = V(sllv_epi32)(bounded(sum, INT16_MIN, INT16_MAX), load(scaling.up + c));
+        store16(y + c, v);
+        store8(coarse + c, V(srai_epi32)(V(add_epi32)(v, ints(128)), 8));
+    }
+}
+
+// Numerators and denominators are below 2^24 and exact as floats; a quotient that is less than a whole number is less
+// by more than rounding takes it up.
+TARGET void quantize(int16_t* value, const int8_t* mean, const int8_t* log2_step, const Steps& steps,
+                     const uint8_t* index, uint8_t skip, size_t n) {
+    for (size_t c = 0; c < n; c += kInts) {
+        Vector distance = widen16(value + c), step, kept = ints(-1);
+        if (index == nullptr) {
+            step = load(steps.base + c);
+        } else {
+            const Vector table = V_BIT(and)(widen8(reinterpret_cast<const int8_t*>(index + c)), ints(255));
+            kept = greater(table, ints(skip - 1));
+            step = steps_of(log2_step, steps, c);
+            distance = V(sub_epi32)(distance, V(slli_epi32)(widen8(mean + c), 8));
+        }
+        const Vector n2 = V(add_epi32)(V(slli_epi32)(distance, 1), V(slli_epi32)(step, 8));
+        store16(value + c, V_BIT(and)(kept, floor_quotient(n2, V(slli_epi32)(step, 9))));
+    }
+}
+
 // ---------------------------------------------------------------------------------------------- the post-filter
 
 constexpr size_t kWords = kBytes / 2;
@@ -387,8 +447,6 @@ TARGET void tensors(const LumaRow* const* rows, int32_t cells, TensorRow& y) {
             store(y.products[t] + k, smooth(load(p), load(p + 1), load(p + 2), load(p + 3), load(p + 4)));
     }
 }
-
-TARGET INLINE Vector ints(int32_t v) { return V(set1_epi32)(v); }
 
 // The offsets of the weights of kInts cells' classes.
 TARGET INLINE Vector weights_of(const Vector* sums) {
