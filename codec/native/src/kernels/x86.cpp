@@ -8,6 +8,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "../sha256.h"
@@ -305,9 +306,15 @@ const Kernels kAvxVnni = KERNELS(avx_vnni, "avx-vnni", has_avx_vnni);
 const Kernels kAvx512Vnni = KERNELS(avx512_vnni, "avx512-vnni", has_avx512_vnni);
 
 bool has_sha256() {
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    static const bool has = has_avx2() && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b >> 29 & 1) != 0;
-    return has;
+    // Not a static of the compiler's, which would need the C++ library to be safe among threads.
+    static std::atomic<int> known{-1};
+    int has = known.load();
+    if (has < 0) {
+        unsigned a = 0, b = 0, c = 0, d = 0;
+        has = has_avx2() && __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b >> 29 & 1) != 0;
+        known.store(has);
+    }
+    return has != 0;
 }
 
 __attribute__((target("sha,sse4.1"))) void sha256_processor(uint32_t (&state)[8], const uint8_t* data, size_t blocks) {
