@@ -47,7 +47,7 @@ def profile(
     sizes: Annotated[str, typer.Option(help="of the sample")] = "768x512,1920x1080,4032x3024",
     runs: Annotated[int, typer.Option(min=1, help="timed runs, after 3 warm-ups")] = 20,
     quality: Annotated[float, typer.Option(min=0, max=100, help="of the pictures")] = 60.0,
-    threads: Annotated[int, typer.Option(min=1, help="of LiteRT and ONNX Runtime")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="of LiteRT, ONNX Runtime, or the native core on a phone")] = 1,
     plic: Annotated[Path | None, typer.Option(help="the native core's program for the phone; else built")] = None,
     benchmark_model: Annotated[Path | None, typer.Option(help="LiteRT's benchmark_model for the phone")] = None,
     vectors: Annotated[Path | None, typer.Option(help="folder of conformance vectors to run on the phone")] = None,

@@ -34,8 +34,8 @@ from ...codec.fast import FastCodec
 from ...codec.native import COMPILE, TOOL
 from ...export.bundle import Bundle
 from ...export.errors import ExportError
-from ...export.litert import Kernels, LiteRTExecutor
-from ...export.targets import TARGETS, require
+from ...export.litert import LiteRTExecutor
+from ...export.targets import TARGETS, Kernels, require
 from ...export.tflite import model_to_tflite
 from ...export.tiles import TiledExecutor, least_tile
 from ...quantization.model import IntegerModel

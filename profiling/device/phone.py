@@ -86,7 +86,7 @@ def profile(
     with tempfile.TemporaryDirectory() as work:
         abi = device.properties().get("abi", "arm64-v8a")
         program = tools.plic or build_plic(abi, Path(work))
-        native = _Native(device, program, bundle.folder / MODEL)
+        native = _Native(device, program, bundle.folder / MODEL, protocol.threads)
         runs = [_measure(device, native, bundle, subject, protocol, Path(work), console) for subject in pictures]
         extras: Extras = {"networks": {"benchmark_model": _networks(device, bundle, protocol, tools.benchmark_model)}}
         if tools.vectors is not None:
@@ -103,10 +103,10 @@ class NotCounted(Exception):
 
 
 class _Native:
-    """The program `plic` and a model, on a phone."""
+    """The program `plic` and a model, on a phone. threads: how many it runs on."""
 
-    def __init__(self, device: Device, program: Path, model: Path) -> None:
-        self.device = device
+    def __init__(self, device: Device, program: Path, model: Path, threads: int) -> None:
+        self.device, self.threads = device, threads
         for local, name in ((program, "plic"), (model, "model")):
             device.push(local, f"{device.folder}/{name}")
         self._run(f"chmod 755 {device.folder}/plic")
@@ -120,8 +120,7 @@ class _Native:
 
     def instructions(self, command: str, *arguments: str) -> int:
         """Instructions of one run of the program. NotCounted where the phone does not count them."""
-        line = quoted(*COUNTER, f"{self.device.folder}/plic", command, f"{self.device.folder}/model", *arguments)
-        done = self.device.run(line)
+        done = self.device.run(quoted(*COUNTER, *self._command(command, *arguments)))
         text = done.out + done.err
         found = re.search(r"^\s*([\d,]+)\s+instructions:u", text, re.MULTILINE)
         if done.code or found is None:
@@ -130,9 +129,11 @@ class _Native:
         return int(found[1].replace(",", ""))
 
     def __call__(self, command: str, *arguments: str) -> str:
+        return self._run(quoted(*self._command(command, *arguments))).out
+
+    def _command(self, command: str, *arguments: str) -> list[str]:
         folder = self.device.folder
-        line = quoted(f"{folder}/plic", command, f"{folder}/model", *arguments)
-        return self._run(line).out
+        return [f"{folder}/plic", "--threads", str(self.threads), command, f"{folder}/model", *arguments]
 
 
 def _measure(

@@ -25,7 +25,7 @@ class Tools:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is run: quality 0..100, runs after the warm-ups, threads of LiteRT and ONNX Runtime, programs for phones.
+    """What is run: quality 0..100, runs after the warm-ups, threads of the runtime, programs for phones.
 
     allow_hot: measure, and flag, a device that is hot or throttled.
     """

@@ -381,8 +381,8 @@ def _drawing(height: float, plot: Callable[[Axes], None], **labels: str) -> Mark
     return Markup(text[text.index("<svg") :].replace(INK, "currentColor"))
 
 
-def _bars(rows: Sequence[str], plot: Callable[[Axes], None], **labels: str) -> Markup | str:
-    """A drawing of one bar, or line of dots, for each row; empty without rows."""
+def _bars(rows: Sequence[str], plot: Callable[[Axes], None], legend: float = 0.0, **labels: str) -> Markup | str:
+    """A drawing of one bar, or line of dots, for each row, and room for a legend in inches; empty without rows."""
     if not rows:
         return ""
 
@@ -391,7 +391,7 @@ def _bars(rows: Sequence[str], plot: Callable[[Axes], None], **labels: str) -> M
         axes.set_yticks(range(len(rows)), rows)
         axes.invert_yaxis()
 
-    return _drawing(0.9 + 0.34 * len(rows), labelled, **labels)
+    return _drawing(0.9 + legend + 0.34 * len(rows), labelled, **labels)
 
 
 def _stage_plot(reports: Sequence[Report]) -> Markup | str:
@@ -408,9 +408,11 @@ def _stage_plot(reports: Sequence[Report]) -> Markup | str:
                     width = per_megapixel(run, latency["stages"][name]["median_ms"])
                     axes.barh(position, width, left=left, color=COLOURS[index % len(COLOURS)], height=0.7)
                     left += width
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, fontsize=8)
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        figure.legend(loc="outside upper center", ncols=4, fontsize=8)
 
-    return _bars([row[0] for row in rows], plot, xlabel="median ms/MP")
+    return _bars([row[0] for row in rows], plot, 1.0, xlabel="median ms/MP")
 
 
 def _instruction_plot(reports: Sequence[Report]) -> Markup | str:
@@ -434,10 +436,11 @@ def _spread_plot(reports: Sequence[Report]) -> Markup | str:
     def plot(axes: Axes) -> None:
         for position, (_, _, _, side, latency) in enumerate(rows):
             samples, colour = latency["total"]["samples_ms"], COLOURS[side != "encode"]
-            axes.plot(samples, [position] * len(samples), "o", ms=4, alpha=0.35, color=colour)
+            axes.plot(samples, [position] * len(samples), "o", ms=4, alpha=0.6, color=colour)
             axes.plot([latency["total"]["median_ms"]] * 2, [position - 0.3, position + 0.3], color=INK, lw=1.5)
             axes.plot(latency["first_inference_ms"], position, "x", ms=6, color=colour)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(axis="x", alpha=0.2)
 
     return _bars([row[0] for row in rows], plot, xlabel="ms (dots: runs; line: median; cross: first, cold)")

@@ -240,7 +240,8 @@ def test_instructions_are_counted_where_times_mean_nothing(phone, plugin, run, t
         assert result.exit_code == 0, result.output
         (one,) = read_report(tmp_path / out / "profile.json")["devices"][0]["runs"]
         counts.append(one["instructions"])
-    assert counts[0] == counts[1]
+    for side in ("encode", "decode"):  # printing the time of a run takes a few more or less
+        assert counts[0][side] == pytest.approx(counts[1][side], rel=1e-3)
     pixels = one["width"] * one["height"]
     assert all(pixels * 100 < counts[0][side] < pixels * 100_000 for side in ("encode", "decode"))
     shown = f"| one | decode | {counts[0]['decode'] / 1e6:.2f} million"
@@ -299,7 +300,7 @@ def test_wrong_pixels_are_found(phone, run, folder, tmp_path):
     """A decoder whose hashes are off by a digit, and whose pixels are not."""
     phone()
     (tmp_path / "plic").write_text(
-        '#!/system/bin/sh\nif [ "$1" = hash ]; then echo "0 1 2 x"; exit; fi\n'
+        '#!/system/bin/sh\nshift 2\nif [ "$1" = hash ]; then echo "0 1 2 x"; exit; fi\n'
         'if [ "$1" = encode ]; then echo another > $5; exit; fi\n'
         'for run in 1 2 3 4 5 6; do [ "$1" = bench ] && echo "1.0 2.0" || echo 1.0; done\n'
         '[ "$1" != decode ] || printf "P6\\n112 80\\n255\\n" > $4\n'

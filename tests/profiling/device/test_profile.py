@@ -88,6 +88,7 @@ def test_report_of_this_machine(report, folder):
             assert energy["available"] or energy["reason"]
     html = (folder / "out" / "profile.html").read_text()
     assert html.count("<svg") >= 3
+    assert "mathdefault" not in html
     assert "http" not in html.replace("http://www.w3.org", "").replace("http://creativecommons.org", "").replace(
         "http://purl.org", ""
     ).replace("https://matplotlib.org", "")
