@@ -59,6 +59,18 @@ void run_add(const Kernels& kernels, int32_t offset, int32_t low, const View& a,
         kernels.add(a.at(row, x0), b.at(row, x0), offset, low, n, y.at(row, x0));
 }
 
+// Short runs of bytes, for which calling memcpy takes longer than copying.
+inline void copy_run(int8_t* to, const int8_t* from, size_t n) {
+    constexpr size_t kPixels = 12, kVector = 16;
+    if (n == kPixels) {
+        std::memcpy(to, from, kPixels);
+    } else if (n % kVector == 0) {
+        for (size_t i = 0; i < n; i += kVector) std::memcpy(to + i, from + i, kVector);
+    } else {
+        std::memcpy(to, from, n);
+    }
+}
+
 // The regions of these three are whole multiples of the factor: see `plan`.
 void run_upsample(int32_t factor, const View& x, const View& y) {
     const auto channels = static_cast<size_t>(x.channels), f = static_cast<size_t>(factor);
@@ -67,7 +79,7 @@ void run_upsample(int32_t factor, const View& x, const View& y) {
         int8_t* to = first;
         const int8_t* from = x.at(row / factor, y.region.x0 / factor);
         for (int32_t column = y.region.x0; column < y.region.x1; column += factor, from += channels)
-            for (size_t i = 0; i < f; ++i, to += channels) std::memcpy(to, from, channels);
+            for (size_t i = 0; i < f; ++i, to += channels) copy_run(to, from, channels);
         const auto bytes = static_cast<size_t>(to - first);
         for (size_t i = 1; i < f; ++i) std::memcpy(first + i * bytes, first, bytes);
     }
@@ -80,7 +92,7 @@ void run_space_to_depth(int32_t factor, const View& x, const View& y) {
             const int8_t* from = x.at(row * factor + dy, y.region.x0 * factor);
             int8_t* to = y.at(row, y.region.x0) + static_cast<size_t>(dy) * run;
             for (int32_t column = y.region.x0; column < y.region.x1; ++column) {
-                std::memcpy(to, from, run);
+                copy_run(to, from, run);
                 from += run;
                 to += y.channels;
             }
@@ -95,7 +107,7 @@ void run_depth_to_space(int32_t factor, const View& x, const View& y) {
             x.at(row / factor, y.region.x0 / factor) + static_cast<size_t>(row % factor) * run;
         int8_t* to = y.at(row, y.region.x0);
         for (int32_t column = y.region.x0; column < y.region.x1; column += factor) {
-            std::memcpy(to, from, run);
+            copy_run(to, from, run);
             from += x.channels;
             to += run;
         }
