@@ -9,6 +9,7 @@ import os
 import secrets
 import stat
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,6 +44,14 @@ def is_standard_output(path: str | os.PathLike[str]) -> bool:
     with contextlib.suppress(OSError, ValueError):
         return os.fspath(path) == STANDARD or os.path.samestat(Path(path).stat(), os.fstat(sys.stdout.fileno()))
     return False
+
+
+def refuse_input(target: Path, sources: Iterable[Path]) -> None:
+    """PlicError when a file to write is one of those that are read, by whatever name: it would be lost."""
+    for source in sources:
+        with contextlib.suppress(OSError):
+            if target.is_file() and target.samefile(source):
+                raise PlicError(f"cannot write {target}: it is one of the inputs, which would be lost")
 
 
 def parse_json(data: bytes) -> Any:

@@ -125,9 +125,7 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, suffix: str | 
     do not fit. Raises PlicError if the suffix is another, lacks its plugin, or the file cannot be written.
     """
     name = os.fspath(path)
-    kind = _WRITABLE.get((suffix or Path(path).suffix).lower())
-    if kind is None:
-        raise PlicError(f"cannot write {name}: choose one of the suffixes {', '.join(_WRITABLE)}")
+    kind = _kind(name, suffix)
     told: list[str] = []
     try:
         with warnings.catch_warnings():
@@ -140,6 +138,18 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, suffix: str | 
     write_atomic(path, data)
     for message in told:
         warnings.warn(f"{name}: {message}", PlicWarning, stacklevel=2)
+
+
+def check_suffix(path: str | os.PathLike[str], suffix: str | None = None) -> None:
+    """PlicError when `write_picture` does not write such a suffix: the path's, or `suffix` instead."""
+    _kind(os.fspath(path), suffix)
+
+
+def _kind(name: str, suffix: str | None) -> _Format:
+    kind = _WRITABLE.get((Path(name).suffix if suffix is None else suffix).lower())
+    if kind is None:
+        raise PlicError(f"cannot write {name}: choose one of the suffixes {', '.join(_WRITABLE)}")
+    return kind
 
 
 def _encoded(picture: Picture, kind: _Format, warn: Callable[[str], None]) -> bytes:

@@ -23,7 +23,7 @@ def list_photographs(folder: Path) -> list[Path]:
     """Picture files below `folder`, sorted; FileNotFoundError when there is none, or no such folder."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder}")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not files:
         raise FileNotFoundError(f"no pictures in {folder}")
     return files

@@ -365,6 +365,8 @@ def _train(
     keep_freed_memory()
     torch.backends.cudnn.allow_tf32 = False  # y needs all digits of float32
     photographs = Photographs(options.data, options.crop, options.batch, options.seed, options.drawn)
+    if options.kodak:
+        list_photographs(options.kodak)  # to fail now, not at the first check
     torch.manual_seed(options.seed)
     codec = build(photographs).to(device)
     average = copy.deepcopy(codec).requires_grad_(False) if options.ema else codec

@@ -151,7 +151,8 @@ def encode(
 
     if not isinstance(effort, int) or effort not in range(10):
         raise PlicError(f"effort {effort} is not one of 0 to 9")
-    limit = _limit(max_memory, threads, 0 if runtime != "reference" and effort == 0 else _SLOW_BYTES * pixels.size)
+    threads = _whole("threads", threads, _MOST_THREADS)
+    limit = _limit(max_memory, 0 if runtime != "reference" and effort == 0 else _SLOW_BYTES * pixels.size)
 
     def encoder(weights: Weights) -> Encode:
         def attempt(quality: float, effort: int) -> bytes:
@@ -195,6 +196,8 @@ def decode(
     than `max_pixels` pixels, or need more than `max_memory`; PlicError when `data` or `runtime` is of another kind.
     """
     check_choice("runtime", runtime, get_args(Runtime))
+    max_pixels = _whole("pixels", max_pixels, _NO_LIMIT)
+    threads = _whole("threads", threads, _MOST_THREADS)
     content = _bytes("a file", data)
     header = plic.read_header(content)
     weights = by_short_id(header.model_id.hex())
@@ -203,23 +206,29 @@ def decode(
             f"the file needs model {header.model_id.hex()}, which this version of Pocketlic does not have"
         )
     if runtime != "reference":
-        limit = _limit(_DECODE_MEMORY if max_memory is None else max_memory, threads, 0)
+        limit = _limit(_DECODE_MEMORY if max_memory is None else max_memory, 0)
         return _engine(weights, runtime).decode(content, max_pixels, limit, threads)
     if header.width * header.height <= max_pixels:
-        _limit(max_memory, threads, _SLOW_BYTES * 3 * header.width * header.height)
+        _limit(max_memory, _SLOW_BYTES * 3 * header.width * header.height)
     return _codec(weights, runtime).decode(content, max_pixels)
 
 
 _NO_LIMIT = 2**64 - 1
+_MOST_THREADS = 2**32 - 1
 _DECODE_MEMORY = 1 << 29
 _SLOW_BYTES = 200  # that the reference, or effort, takes for a sample of the picture
 
 
-def _limit(max_memory: int | None, threads: int, needed: int) -> int:
-    """The core's limit on memory. PlicError on choices that are none, or when more is needed."""
-    for what, number in (("memory", max_memory or 0), ("threads", threads)):
-        if not isinstance(number, int | np.integer) or not 0 <= number < 2**63:
-            raise PlicError(f"{what}: {number!r} is no number from 0 on")
-    if max_memory is not None and needed > max_memory:
-        raise PlicError(f"this needs about {needed} bytes of memory, more than the limit of {max_memory}")
-    return _NO_LIMIT if max_memory is None else int(max_memory)
+def _whole(what: str, number: object, most: int) -> int:
+    """A whole number from 0 on, or the most that the core takes. PlicError when it is none."""
+    if not isinstance(number, int | np.integer) or number < 0:
+        raise PlicError(f"{what}: {number!r} is no number from 0 on")
+    return min(int(number), most)
+
+
+def _limit(max_memory: int | None, needed: int) -> int:
+    """The core's limit on memory. PlicError when it is none, or when more is needed."""
+    limit = _NO_LIMIT if max_memory is None else _whole("memory", max_memory, _NO_LIMIT)
+    if needed > limit:
+        raise PlicError(f"this needs about {needed} bytes of memory, more than the limit of {limit}")
+    return limit

@@ -31,8 +31,8 @@ def _escaped(character: str) -> str:
 
 def message(error: BaseException) -> str:
     """An error in one line."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return printable(f"{error.filename}: {error.strerror}")
+    if isinstance(error, OSError) and error.strerror:
+        return printable(error.strerror if error.filename is None else f"{error.filename}: {error.strerror}")
     return printable(" ".join(str(error).split())) or type(error).__name__
 
 
@@ -72,6 +72,8 @@ def one_line_errors(extra: str = "train", program: str = "pocketlic") -> Iterato
             raise
         complain(f"this needs the package {error.name}: {install_command(extra)}", program)
         raise typer.Exit(2) from None
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` does: typer ends without a word
+        raise
     except (PlicError, OSError, MemoryError) as error:
         complain(message(error), program)
         raise typer.Exit(2) from None

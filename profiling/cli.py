@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..codec.errors import PlicError
-from ..codec.files import write_atomic
+from ..codec.files import refuse_input, write_atomic
 from ..console import one_line_errors, printable, table_console
 from ..models import Tune
 from ..quantization.errors import Rule
@@ -109,6 +109,8 @@ def compare(
         from .device.compare import parse_percent
         from .device.report import page, read_report
 
+        if html is not None:
+            refuse_input(html, [before, after])
         reports = [read_report(before), read_report(after)]
         result = run(reports[0], reports[1], parse_percent(fail_over))
         if result.differences and not anyway:

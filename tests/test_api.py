@@ -267,6 +267,19 @@ def test_all_errors_are_plic_errors():
             pocketlic.shipped_model(rule, tune)
 
 
+@pytest.mark.parametrize("option", ["threads", "max_memory", "max_pixels"])
+def test_limits_that_are_no_numbers_or_greater_than_any(picture, option):
+    image = picture(8, 8)
+    data = pocketlic.encode(image)
+    for value in (-1, 1.5, "1", float("nan")):
+        with pytest.raises(pocketlic.PlicError):
+            pocketlic.decode(data, **{option: value})
+    for value in (2**32, 2**63, 2**64, 10**30):
+        np.testing.assert_array_equal(pocketlic.decode(data, **{option: value}), pocketlic.decode(data))
+        if option != "max_pixels":
+            assert pocketlic.encode(image, **{option: value}) == data
+
+
 def test_files_are_any_bytes(picture, tmp_path):
     data = pocketlic.encode(picture(40, 50), icc=bytearray(b"icc"), exif=memoryview(b"MM*\0"))
     wanted = pocketlic.decode(data)

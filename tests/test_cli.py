@@ -4,7 +4,9 @@ import contextlib
 import io
 import json
 import os
+import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -30,6 +32,7 @@ from pocketlic.quantization.shipped import MODELS
 
 # PYTHONSAFEPATH: from the checkout, `python -m` would import its bare folder pocketlic, not the package.
 PROCESS = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
+PROCESS.pop("PYTHONUNBUFFERED", None)  # users have standard output buffered
 
 
 def run(*arguments):
@@ -42,13 +45,13 @@ def run_process(*arguments, **options):
     return subprocess.run(command, env=PROCESS, capture_output=True, **options)
 
 
-def refused(result, *words):
+def refused(result, *words, program="pocketlic"):
     """Assert one line on standard error that contains the words, no standard output, exit code 2."""
     code = result.exit_code if hasattr(result, "exit_code") else result.returncode
     assert code == 2, result
     assert result.stderr.endswith("\n")
     assert result.stderr.count("\n") == 1, result.stderr
-    assert result.stderr.startswith("pocketlic: ")
+    assert result.stderr.startswith(f"{program}: ")
     assert not result.stdout
     for word in words:
         assert word in result.stderr
@@ -433,8 +436,10 @@ def test_training_without_photographs(photo_folder, photo, tmp_path):
     pytest.importorskip("torch")
     (tmp_path / "empty").mkdir()
     out = tmp_path / "run"
-    for folder in (tmp_path / "empty", tmp_path / "none"):
-        refused_when_training(training("train", "--data", folder, "--out", out), "no pictures in", folder.name)
+    for name, message in (("empty", "no pictures in"), ("none", "no such folder")):
+        refused_when_training(training("train", "--data", tmp_path / name, "--out", out), message, name)
+    result = training("train", "--data", photo_folder, "--out", out, "--kodak", tmp_path / "none")
+    refused_when_training(result, "no such folder", "none")
     result = run("train", "--data", photo_folder, "--out", out, "--crop", 1024)
     refused_when_training(result, "at least 1024 pixels")
     (tmp_path / "empty" / "bad.png").write_bytes(b"no picture")
@@ -712,6 +717,91 @@ def test_a_full_standard_output(file, arguments):
         )  # fmt: skip
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "No space left" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough(file):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "pocketlic", "info", str(file)], env=PROCESS, stdout=write, stderr=subprocess.PIPE
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "message"),
+    [
+        (["info", "-"], "<&-", "cannot read -: Bad file descriptor"),
+        (["encode", "-", "OUT"], "<&-", "cannot read -: Bad file descriptor"),
+        (["decode", "FILE", "-"], ">&-", "cannot write -: Bad file descriptor"),
+        (["info", "FILE"], ">&-", "Bad file descriptor"),
+        (["encode", "PHOTO", "OUT"], ">&-", "Bad file descriptor"),
+        (["--version"], ">&-", "Bad file descriptor"),
+        (["decode", "FILE", "OUT.png"], "<&- >&-", ""),
+        (["decode", "FILE", "OUT.png"], "2>&-", ""),
+        (["decode", "FILE.none", "OUT.png"], "<&- >&- 2>&-", None),
+    ],
+)  # fmt: skip
+def test_closed_standard_streams(photo, file, tmp_path, arguments, closed, message):
+    """What needs one that is closed fails in one line; no file of the user takes its place."""
+    places = {"PHOTO": photo, "FILE": file, "OUT": tmp_path / "out"}
+    paths = [next((a.replace(k, str(p)) for k, p in places.items() if a.startswith(k)), a) for a in arguments]
+    command = shlex.join([sys.executable, "-m", "pocketlic", *paths])
+    done = subprocess.run(["bash", "-c", f"{command} {closed}"], env=PROCESS, capture_output=True, text=True)
+    lines = f"pocketlic: {message}\n" if message else ""
+    assert (done.returncode, done.stderr) == (0 if message == "" else 2, lines)
+    if message == "":
+        with Image.open(tmp_path / "out.png") as image:
+            np.testing.assert_array_equal(np.asarray(image), pocketlic.decode(file.read_bytes()))
+
+
+@pytest.mark.parametrize("suffix", ["", ".", "../x", "a/b", "plic", "exe", "p\nng"])
+def test_formats_that_are_none(file, tmp_path, suffix):
+    for target in (["--out-dir", tmp_path / "out"], [tmp_path / "out.png"]):
+        refused(run("decode", file, *target, "--format", suffix), "choose one of the suffixes")
+    refused(run("decode", tmp_path, "--out-dir", tmp_path / "out", "--format", suffix), "choose one of the suffixes")
+    assert names(tmp_path) == ["photo.plic"]
+
+
+def test_folders_named_like_pictures(tmp_path):
+    (tmp_path / "in" / "a.png").mkdir(parents=True)
+    refused(run("encode", tmp_path / "in", "--out-dir", tmp_path / "out"), "has no files")
+    refused(run("train", "--data", tmp_path / "in", "--out", tmp_path / "out"), "no pictures in")
+
+
+def test_results_into_what_is_no_folder(photo, tmp_path):
+    before = photo.read_bytes()
+    for place in (photo, "/dev/null"):
+        refused(run("encode", photo, photo, "--out-dir", place), "cannot write into", "no folder")
+    assert photo.read_bytes() == before
+    assert names(tmp_path) == ["photo.png"]
+
+
+def test_a_page_is_no_input(photo, file, tmp_path):
+    (tmp_path / "hard.html").hardlink_to(photo)
+    (tmp_path / "soft.html").symlink_to(file)
+    before = photo.read_bytes(), file.read_bytes()
+    for page in (photo, file, tmp_path / "hard.html", tmp_path / "soft.html"):
+        refused(run("compare", photo, file, "--html", page), "one of the inputs")
+        refused(run("profile", "compare", photo, file, "--html", page), "one of the inputs", program="profile")
+    assert (photo.read_bytes(), file.read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        (option, value)
+        for option in ("threads", "muon-lr", "adam-lr", "decay", "seed", "save-minutes", "steps", "batch", "crop")
+        for value in ("-1", "nan", "-inf", "1" + 30 * "0" if option != "save-minutes" else "-1e30")
+    ],
+)
+def test_numbers_for_training_that_are_none(tmp_path, option, value):
+    for command in (["train"], ["qat", "--weights", tmp_path / "none"]):
+        result = run(*command, "--data", tmp_path / "none", "--out", tmp_path / "out", f"--{option}", value)
+        assert result.exit_code == 2
+        assert f"--{option}" in re.sub(r"\x1b\[[\d;]*m", "", result.stderr)
+    assert names(tmp_path) == []
 
 
 def test_names_that_are_no_text(photo, tmp_path):

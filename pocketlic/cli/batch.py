@@ -16,7 +16,7 @@ import typer
 
 from ..codec.errors import PlicError
 from ..codec.figures import bits_per_pixel
-from ..codec.files import STANDARD
+from ..codec.files import STANDARD, refuse_input
 from ..console import complain, message, printable, printed_warnings
 
 PLIC = ".plic"
@@ -59,6 +59,8 @@ def many(paths: Iterable[Path], out_dir: Path, suffixes: frozenset[str], suffix:
 
     PlicError for a folder without any. Below a folder, results lie as the files do.
     """
+    if out_dir.exists() and not out_dir.is_dir():
+        raise PlicError(f"cannot write into {out_dir}: it is no folder")
     tasks = []
     for path in paths:
         if str(path) == STANDARD:
@@ -66,12 +68,16 @@ def many(paths: Iterable[Path], out_dir: Path, suffixes: frozenset[str], suffix:
         if not path.is_dir():
             tasks.append(Task(path, out_dir / f"{path.stem}{suffix}"))
             continue
-        inside = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.suffix.lower() in suffixes]
-        inside = [name for name in inside if not any(part.startswith(".") for part in name.parts)]
-        tasks += [Task(path / name, out_dir / name.with_suffix(suffix)) for name in inside if (path / name).is_file()]
+        files = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in suffixes and file.is_file())
+        inside = [name for name in (file.relative_to(path) for file in files) if not _is_hidden(name)]
+        tasks += [Task(path / name, out_dir / name.with_suffix(suffix)) for name in inside]
         if not inside:
             raise PlicError(f"{path} has no files {' '.join(sorted(suffixes))}")
     return tasks
+
+
+def _is_hidden(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
 
 
 def check(task: Task, sources: Iterable[Path], encoded: bool) -> None:
@@ -87,8 +93,7 @@ def check(task: Task, sources: Iterable[Path], encoded: bool) -> None:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     except OSError as error:
         raise PlicError(f"cannot write {task.target}: {error.strerror}") from None
-    if any(_is_same(task.target, source) for source in sources):
-        raise PlicError(f"cannot write {task.target}: it is one of the inputs, which would be lost")
+    refuse_input(task.target, sources)
     if encoded and suffix != PLIC and suffix in PICTURES | RAW | _pillow_suffixes():
         raise PlicError(f"cannot write {task.target}: that is a picture's name; name it {PLIC}, or say --out-dir")
     if not encoded and suffix == PLIC:
@@ -99,13 +104,6 @@ def _pillow_suffixes() -> set[str]:
     from PIL import Image
 
     return set(Image.registered_extensions())
-
-
-def _is_same(target: Path, source: Path) -> bool:
-    try:
-        return target.is_file() and target.samefile(source)
-    except OSError:
-        return False
 
 
 def run(tasks: Sequence[Task], work: Work, jobs: int, encoded: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..codec.files import write_atomic
+from ..codec.files import refuse_input, write_atomic
 from ..console import one_line_errors, printable
 
 
@@ -24,6 +24,8 @@ def compare(
         from ..profiling.evaluation import compare as pairs
         from ..profiling.evaluation.metrics import parse_metrics
 
+        if html is not None:
+            refuse_input(html, [original, *files])
         pair = pairs.compare(original, files, parse_metrics(metrics), decode)
         if html is not None:
             write_atomic(html, pairs.page(pair))

@@ -12,7 +12,7 @@ import typer
 from .. import api
 from ..codec import format as plic
 from ..codec.files import STANDARD, read_bytes
-from ..codec.image import Picture, write_picture
+from ..codec.image import Picture, check_suffix, write_picture
 from ..console import one_line_errors
 from . import batch
 from .options import Jobs, MaxMemory, MaxPixels, OutDir, RuntimeOption, Threads
@@ -71,6 +71,7 @@ def decode(
         given = f".{suffix.removeprefix('.')}" if suffix is not None else None
         settings = Settings(runtime, max_pixels, max_memory, threads, given)
         if out_dir is not None:
+            check_suffix(out_dir, given or ".png")
             tasks = batch.many(paths, out_dir, frozenset({batch.PLIC}), given or ".png")
             batch.run(tasks, partial(decode_file, settings), jobs, encoded=False)
             return
@@ -78,4 +79,5 @@ def decode(
         batch.check(task, [task.source], encoded=False)
         if str(task.target) == STANDARD and given is None:
             settings = replace(settings, suffix=".png")
+        check_suffix(task.target, settings.suffix)
         decode_file(settings, *task)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ..codec.files import write_atomic
+from ..codec.files import refuse_input, write_atomic
 from ..console import one_line_errors, table_console
 from ..quantization.network import RULES
 from ..quantization.shipped import shipped_model
@@ -36,6 +36,8 @@ def verify(
         opened = open_bundle(bundle) if bundle is not None else None
         if opened is not None:
             models = {"bundle": opened.model}
+            if json_file is not None:
+                refuse_input(json_file, opened.folder.iterdir())
         else:
             models = {name: shipped_model(name) for name in RULES}
             models |= {f"extreme-{name}": extreme_model(name) for name in RULES}
