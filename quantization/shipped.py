@@ -57,9 +57,9 @@ def _load(path: Path) -> IntegerModel:
 
 
 MODELS = (
-    Weights("cpu-low", "be3dcb4f5f3fd0cc", "cpu", "visual", 0.0),
-    Weights("cpu", "0bcad02887e67b36", "cpu", "visual", 35.0),
-    Weights("cpu-high", "acfc1a97dbbb68f3", "cpu", "visual", 65.0),
+    Weights("cpu-low", "74af3041e045483f", "cpu", "visual", 0.0),
+    Weights("cpu", "80ceb5c4126e3d1d", "cpu", "visual", 35.0),
+    Weights("cpu-high", "fd3ec8ff8ea00ef7", "cpu", "visual", 65.0),
     Weights("cpu-psnr-low", "9ef6d0e7aa0c7791", "cpu", "psnr", 0.0),
     Weights("cpu-psnr", "6da2dfc6ebd13d68", "cpu", "psnr", 35.0),
     Weights("cpu-psnr-high", "ca970396156189aa", "cpu", "psnr", 65.0),
