@@ -74,6 +74,20 @@ def _bytes(what: str, data: Buffer) -> bytes:
         return data if isinstance(data, bytes) else memoryview(data).tobytes()
     except TypeError:
         raise PlicError(f"{what} is bytes, not {type(data).__name__}") from None
+    except ValueError as error:  # a memoryview or an mmap that is closed
+        raise PlicError(f"{what} cannot be read: {error}") from None
+
+
+def _number(what: str, number: object) -> float | None:
+    """Any real number, of Python or NumPy, as a float; what is too great for one becomes infinite. None stays."""
+    if number is None:
+        return None
+    if not isinstance(number, int | float | np.integer | np.floating):
+        raise PlicError(f"{what} is a number, not {number!r}")
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def _is_pil(image: object) -> TypeGuard[Image.Image]:
@@ -84,7 +98,9 @@ def _is_pil(image: object) -> TypeGuard[Image.Image]:
 def _pixels(image: ArrayLike | Image.Image) -> NDArray[np.uint8]:
     """uint8 [H, W, 3] or [H, W]."""
     if _is_pil(image):
-        if image.mode in ("1", "P") and "transparency" not in image.info:
+        if "transparency" in image.info:
+            raise PlicError("a PIL picture is opaque, and one of its colours is transparent; convert it to RGBA first")
+        if image.mode in ("1", "P"):
             image = image.convert("L" if image.mode == "1" else "RGB")
         if image.mode not in ("L", "RGB"):
             raise PlicError(f"a PIL picture has mode RGB or L, not {image.mode}; convert it first")
@@ -92,6 +108,8 @@ def _pixels(image: ArrayLike | Image.Image) -> NDArray[np.uint8]:
         pixels: NDArray[Any] = np.asarray(image)
     except Exception as error:  # of whatever library the object is from
         raise PlicError(f"a picture is what numpy.asarray takes, not {type(image).__name__}: {error}") from None
+    if np.ma.is_masked(image):
+        raise PlicError("a picture has all its pixels, and some of this one are masked; fill them first")
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
@@ -142,14 +160,18 @@ def encode(
     """
     pixels = _pixels(image)
     check_choice("runtime", runtime, get_args(Runtime))
-    for what, number in (("quality", quality), ("bits per pixel", bpp), ("greatest size", max_bytes)):
-        if number is not None and not isinstance(number, int | float | np.number):
-            raise PlicError(f"{what} is a number, not {number!r}")
+    quality, bpp, size = (
+        _number("quality", quality),
+        _number("bits per pixel", bpp),
+        _number("greatest size", max_bytes),
+    )
+    if size is not None and math.isnan(size):
+        raise PlicError("greatest size is a number, not nan")
     colours, block = _bytes("an ICC profile", icc), _bytes("EXIF", exif)
-    if sum(choice is not None for choice in (quality, bpp, max_bytes)) > 1:
+    if sum(choice is not None for choice in (quality, bpp, size)) > 1:
         raise PlicError("choose one of quality, bits per pixel and greatest size")
 
-    if not isinstance(effort, int) or effort not in range(10):
+    if not isinstance(effort, int | np.integer) or effort not in range(10):
         raise PlicError(f"effort {effort} is not one of 0 to 9")
     threads = _whole("threads", threads, _MOST_THREADS)
     limit = _limit(max_memory, 0 if runtime != "reference" and effort == 0 else _SLOW_BYTES * pixels.size)
@@ -167,13 +189,14 @@ def encode(
 
         return attempt
 
-    encoders = [(weights.quality, encoder(weights)) for weights in shipped(profile or rule, tune)]
+    encoders = [(weights.quality, encoder(weights)) for weights in shipped(rule if profile is None else profile, tune)]
     metadata = len(colours) + len(block)
     if bpp is not None:
         area = math.prod(pixels.shape[:2])
         return encode_to_bpp(for_size(encoders, bpp * area / 8), effort, area, bpp, metadata)
-    if max_bytes is not None:
-        return encode_to_bytes(for_size(encoders, max_bytes), effort, max_bytes, metadata)
+    if size is not None:
+        most = int(np.clip(size, -_MOST_BYTES, _MOST_BYTES))
+        return encode_to_bytes(for_size(encoders, most), effort, most, metadata)
     quality = DEFAULT_QUALITY if quality is None else quality
     return for_quality(encoders, quality)(quality, effort)
 
@@ -214,6 +237,7 @@ def decode(
 
 
 _NO_LIMIT = 2**64 - 1
+_MOST_BYTES = 2**62
 _MOST_THREADS = 2**32 - 1
 _DECODE_MEMORY = 1 << 29
 _SLOW_BYTES = 200  # that the reference, or effort, takes for a sample of the picture

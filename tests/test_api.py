@@ -267,6 +267,38 @@ def test_all_errors_are_plic_errors():
             pocketlic.shipped_model(rule, tune)
 
 
+@pytest.mark.parametrize("option", ["quality", "bpp", "max_bytes"])
+def test_numbers_of_every_kind(picture, option):
+    image = picture(8, 8)
+    for value in (float("nan"), -1, -np.inf, -(10**400), "60", [60], 1j, np.complex64(1), np.array([60, 60])):
+        with pytest.raises(pocketlic.PlicError):
+            pocketlic.encode(image, **{option: value})
+    number = {"quality": 50, "bpp": 12, "max_bytes": 100}[option]
+    made = pocketlic.encode(image, **{option: number})
+    for kind in (float, np.int8, np.uint16, np.int64, np.float16, np.float32, np.float64):
+        assert pocketlic.encode(image, **{option: kind(number)}) == made
+    for value in (1e300, np.inf, 10**400):
+        if option == "max_bytes":
+            assert pocketlic.encode(image, max_bytes=value) == pocketlic.encode(image, 100)
+        else:
+            with pytest.raises(pocketlic.PlicError):
+                pocketlic.encode(image, **{option: value})
+    assert pocketlic.encode(image, effort=np.int64(0)) == pocketlic.encode(image)
+
+
+def test_what_an_array_has_no_place_for_is_refused(picture):
+    """A transparent colour, masked pixels."""
+    image = picture(8, 8)
+    for mode, key in (("L", 0), ("RGB", (0, 0, 0)), ("P", 0), ("1", 0)):
+        transparent = Image.fromarray(image).convert(mode)
+        transparent.info["transparency"] = key
+        with pytest.raises(pocketlic.PlicError, match="transparent"):
+            pocketlic.encode(transparent)
+    with pytest.raises(pocketlic.PlicError, match="masked"):
+        pocketlic.encode(np.ma.array(image, mask=image > 100))
+    assert pocketlic.encode(np.ma.array(image)) == pocketlic.encode(image)
+
+
 @pytest.mark.parametrize("option", ["threads", "max_memory", "max_pixels"])
 def test_limits_that_are_no_numbers_or_greater_than_any(picture, option):
     image = picture(8, 8)
