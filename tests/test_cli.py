@@ -788,6 +788,13 @@ def test_a_page_is_no_input(photo, file, tmp_path):
     assert (photo.read_bytes(), file.read_bytes()) == before
 
 
+def test_results_are_not_laid_among_the_pictures(photo, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    for out in (tmp_path, tmp_path / "link", tmp_path / "link" / ".." / tmp_path.name):
+        refused(run("evaluate", tmp_path, "--out", out), "cannot write into", "another folder")
+    assert names(tmp_path) == ["link", "photo.png"]
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..codec.errors import PlicError
 from ..console import one_line_errors, printable, table_console
 from .options import CHOICE_HELP, RuleOption
 
@@ -39,6 +40,8 @@ def evaluate(
         from ..profiling.evaluation.rate_distortion import with_an_anchor
         from ..profiling.evaluation.report import print_tables, write_json, write_page, write_plots
 
+        if out.is_dir() and images.is_dir() and out.samefile(images):
+            raise PlicError(f"cannot write into {out}: the plots would be taken for pictures; name another folder")
         chosen = parse_codecs(codecs, qualities, effort, rule, model, vvc, tune)
         if anchor is None:
             chosen = with_an_anchor(chosen, images)

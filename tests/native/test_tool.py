@@ -227,6 +227,25 @@ def test_mistakes_end_in_one_line(tool, files, tmp_path):
     assert tool().stderr.startswith("usage:")
 
 
+def test_names_are_printed_on_one_line(tool, files, tmp_path):
+    """Whatever they are: control characters would break the line, or write to the terminal."""
+    name, shown = "a\nb\x1b[31m\x7f.plic", "a\\x0ab\\x1b[31m\\x7f.plic"
+    (tmp_path / "dot.pgm").write_bytes(b"P5\n1 1\n255\n.")
+    for arguments in (
+        ["info", tmp_path / name],
+        ["decode", files / "model", tmp_path / name, tmp_path / "out.ppm"],
+        ["decode", files / "model", files / "1.plic", tmp_path / "no" / name.replace("plic", "ppm")],
+        ["encode", files / "model", tmp_path / "dot.pgm", f"6{name}", tmp_path / "out.plic"],
+        [f"--{name}", "1", "info", files / "1.plic"],
+    ):
+        done = tool(*arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), arguments
+        assert shown.removesuffix(".plic") in done.stderr
+        assert not set(done.stderr) & {"\x1b", "\x7f"}, arguments
+    (tmp_path / name).write_bytes((files / "1.plic").read_bytes())
+    assert tool("hash", files / "model", tmp_path / name).stdout.endswith(f" {shown}\n")
+
+
 PPM = b"P6\n70 50\n255\n"
 
 

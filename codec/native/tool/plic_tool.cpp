@@ -38,14 +38,27 @@ const char kUsage[] =
     "FILE and PICTURE - are standard input, OUT - is standard output. OUT is replaced when the whole result is there.\n"
     "exit code: 0, or 2 with one line on standard error; `hash` goes on with the next file and prints the error\n";
 
+// A name, or what else was given, on one line: control characters are escaped.
+std::string printable(const char* text) {
+    std::string line;
+    for (; *text != 0; ++text) {
+        const auto byte = static_cast<unsigned char>(*text);
+        char escaped[5];
+        std::snprintf(escaped, sizeof escaped, "\\x%02x", unsigned{byte});
+        line += byte < 0x20 || byte == 0x7f ? escaped : std::string(1, *text);
+    }
+    return line;
+}
+
 int complain(const char* what, const char* message) {
-    std::fprintf(stderr, "plic: %s: %s\n", what, message);
+    std::fprintf(stderr, "plic: %s: %s\n", printable(what).c_str(), printable(message).c_str());
     return 2;
 }
 
 // Says what the system said last about this file.
 int complain_of_system(const char* path, const char* what) {
-    std::fprintf(stderr, "plic: %s: %s: %s\n", path, what, std::strerror(errno));
+    const char* reason = std::strerror(errno);
+    std::fprintf(stderr, "plic: %s: %s: %s\n", printable(path).c_str(), what, reason);
     return 2;
 }
 
@@ -312,13 +325,14 @@ int hash(Job& job, const char* path) {
     plic_hashes h;
     if (!read_file(path, file)) return complain_of_system(path, "cannot read it");
     if (plic_hash(job.model, file.data, file.size, &job.limits, &h, &job.error) != PLIC_OK) {
-        std::printf("error %d: %s  %s\n", static_cast<int>(job.error.status), job.error.message, path);
+        std::printf("error %d: %s  %s\n", static_cast<int>(job.error.status), job.error.message,
+                    printable(path).c_str());
         return 2;
     }
     print_hex(h.symbols, sizeof h.symbols);
     std::printf(" ");
     print_hex(h.pixels, sizeof h.pixels);
-    std::printf(" %llu %s\n", static_cast<unsigned long long>(h.memory), path);
+    std::printf(" %llu %s\n", static_cast<unsigned long long>(h.memory), printable(path).c_str());
     return 0;
 }
 
