@@ -243,7 +243,7 @@ def test_names_are_printed_on_one_line(tool, files, tmp_path):
         assert shown.removesuffix(".plic") in done.stderr
         assert not set(done.stderr) & {"\x1b", "\x7f"}, arguments
     (tmp_path / name).write_bytes((files / "1.plic").read_bytes())
-    assert tool("hash", files / "model", tmp_path / name).stdout.endswith(f" {shown}\n")
+    assert tool("hash", files / "model", tmp_path / name).stdout.endswith(f"{shown}\n")
 
 
 PPM = b"P6\n70 50\n255\n"
