@@ -46,7 +46,9 @@ def load_float(path: Path) -> FloatCodec:
 def save_float(codec: FloatCodec, path: Path, notes: dict[str, str]) -> None:
     """Write float weights as float16 safetensors: half the size, with rounding errors far below int8's."""
     state = {name: value.half().contiguous() for name, value in codec.state_dict().items()}
-    save_file(state, path, metadata=notes)
+    part = path.with_suffix(".part")
+    save_file(state, part, metadata=notes)
+    part.replace(path)
 
 
 def starting_codec(weights: Path, rule: TrainingRule, photographs: Photographs) -> FloatCodec:
