@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pocketlic.codec.native import CORE, INCLUDES
+from pocketlic.codec.native import COMPILE, CORE
 
 MAIN = Path(__file__).with_name("kernels.cpp")
 # Name: compiler and flags, emulator, sets; None: those that the processor has.
@@ -33,7 +33,7 @@ def test_kernels(machine, tmp_path):
             pytest.skip(f"there is no {program}")
     sources = [source for source in CORE if Path(source).parent.name == "kernels"]
     program = tmp_path / "kernels"
-    subprocess.run([*compiler, "-std=c++17", "-O2", *INCLUDES, str(MAIN), *sources, "-o", str(program)], check=True)
+    subprocess.run([*compiler, "-std=c++17", "-O2", *COMPILE, str(MAIN), *sources, "-o", str(program)], check=True)
     rounds = "40" if emulator or machine == "sanitized" else "300"
     done = subprocess.run([*emulator, str(program), rounds], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
