@@ -41,14 +41,14 @@ def sample(folder: Path) -> Iterator[NDArray[np.uint8]]:
 
 
 def count_magnitudes(codec: Codec, coded: Iterable[tuple[NDArray[np.int32], NDArray[np.uint8]]]) -> NDArray[np.int64]:
-    """Count each magnitude 0, 1, ..., 512 or more in each row, int64 [rows, 513].
+    """Count each magnitude 0, 1, ..., 512 or more by table, int64 [tables, 513].
 
-    coded: symbols and their rows (table indices), of one shape; skipped symbols do not count.
+    coded: symbols and their table indices, of one shape; skipped symbols do not count.
     """
     counts = np.zeros((len(codec.model.table_radius), LARGEST + 1), np.int64)
-    for symbols, rows in coded:
-        kept = rows >= codec.model.skip
-        cell = rows[kept].astype(np.int64) * (LARGEST + 1) + np.minimum(np.abs(symbols[kept]), LARGEST)
+    for symbols, indices in coded:
+        kept = indices >= codec.model.skip
+        cell = indices[kept].astype(np.int64) * (LARGEST + 1) + np.minimum(np.abs(symbols[kept]), LARGEST)
         counts += np.bincount(cell, minlength=counts.size).reshape(counts.shape)
     return counts
 
@@ -63,12 +63,12 @@ def fit_prediction(hypers: Iterable[Int8]) -> Int8:
     return np.clip(np.round(64 * weights), -128, 127).astype(np.int8)
 
 
-def fit_hyper_rows(codec: Codec, hypers: dict[int, list[Int8]]) -> NDArray[np.int32]:
-    """`IntegerModel.hyper_row_knots` that code z in the fewest bits. hypers: z by quality in hundredths."""
+def fit_hyper_indices(codec: Codec, hypers: dict[int, list[Int8]]) -> NDArray[np.int32]:
+    """`IntegerModel.hyper_row_knots` that code z in the fewest bits. hypers: z by quality_hundredths."""
     bits = symbol_bits(torch.arange(LARGEST + 1.0)[None], torch.arange(float(TABLES))[:, None]).numpy()
     knots = np.zeros_like(codec.model.hyper_row_knots)
     for knot in range(len(knots)):
-        nearest = min(hypers, key=lambda quality: abs(quality * (len(knots) - 1) - knot * 10000))
+        nearest = min(hypers, key=lambda quality_hundredths: abs(quality_hundredths * (len(knots) - 1) - knot * 10000))
         differences = np.concatenate([codec.differences(z).reshape(-1, knots.shape[1]) for z in hypers[nearest]])
         cost = bits[:, np.minimum(np.abs(differences), LARGEST)].sum(1)
         knots[knot] = cost.argmin(0) << 16
@@ -81,27 +81,30 @@ def calibrate(
     run: Executor = reference,
     qualities: tuple[float, float] = (0.0, 100.0),
 ) -> IntegerModel:
-    """The model with z's prediction, rows and all tables fitted to its symbols on pictures, uint8 [H, W, 3].
+    """The model with z's prediction, table indices and all tables fitted to its symbols on pictures, uint8 [H, W, 3].
 
     Each picture is coded at all `QUALITIES`; pictures must not be test data. qualities: the range that the model was
-    trained for. Tables are fitted to that range alone, because symbols of other qualities fit their rows badly.
+    trained for. Tables are fitted to that range alone, because symbols of other qualities fit their tables badly.
     """
     codec = Codec(model, run)
     low, high = (100 * bound for bound in qualities)
     # The neighbours too: gains are interpolated between them.
-    counted = [quality for quality in QUALITIES if low - SPACING < quality < high + SPACING]
+    counted = [each for each in QUALITIES if low - SPACING < each < high + SPACING]
     counts = np.zeros((len(model.table_radius), LARGEST + 1), np.int64)
-    hypers: dict[int, list[Int8]] = {quality: [] for quality in QUALITIES}
+    hypers: dict[int, list[Int8]] = {each: [] for each in QUALITIES}
     for picture in pictures:
-        for quality in QUALITIES:
-            symbols = codec.analyse(picture, quality)
-            hypers[quality].append(symbols.z)
-            if quality in counted:
-                counts += count_magnitudes(codec, codec.coded(symbols, quality)[1:])
+        for quality_hundredths in QUALITIES:
+            symbols = codec.analyse(picture, quality_hundredths)
+            hypers[quality_hundredths].append(symbols.z)
+            if quality_hundredths in counted:
+                counts += count_magnitudes(codec, codec.coded(symbols, quality_hundredths)[1:])
     model = replace(model, hyper_prediction=fit_prediction(chain.from_iterable(hypers.values())))
-    model = replace(model, hyper_row_knots=fit_hyper_rows(Codec(model), hypers))
+    model = replace(model, hyper_row_knots=fit_hyper_indices(Codec(model), hypers))
     codec = Codec(model)
-    counts += count_magnitudes(codec, (codec.coded_hyper(z, quality) for quality in counted for z in hypers[quality]))
+    for quality_hundredths in counted:
+        counts += count_magnitudes(
+            codec, (codec.coded_hyper(z, quality_hundredths) for z in hypers[quality_hundredths])
+        )
     radius, freq = mixture_tables(fit_mixture(counts))
     calibrated = replace(model, table_radius=radius, table_freq=freq)
     calibrated.check()

@@ -1,13 +1,14 @@
 """The reference codec: pixels to `.plic` bytes and back, in integers from end to end.
 
-    encode   analysis -> y, d -> hyper-analysis -> z -> its differences from a prediction, and rows
-             hyper-synthesis, context -> means -> symbols of y; symbols of d; all, by their rows -> rANS
-    decode   rANS -> differences -> z -> rows -> rANS -> symbols of y -> rows of d -> rANS -> symbols of d
+    encode   analysis -> y, d -> hyper-analysis -> z -> its differences from a prediction, and table indices
+             hyper-synthesis, context -> means -> symbols of y; symbols of d; all, by their table indices -> rANS
+    decode   rANS -> differences -> z -> table indices of y -> rANS -> symbols of y
+             symbols of y, z -> table indices of d -> rANS -> symbols of d
              hyper-synthesis, context -> means -> y_hat, d_hat -> synthesis -> post-filter
 
-A *row* is the index of the frequency table that codes a symbol. The networks run in any executor that equals
-`IntegerNetwork.run`; all else is here. Entropy decoding (z, rows, symbols) involves no network, so a file's symbols are
-the same whatever runs the networks.
+A *table index* picks the frequency table that codes a symbol. The networks run in any executor that equals
+`IntegerNetwork.run`; all else is here. Entropy decoding (z, table indices, symbols) involves no network, so a file's
+symbols are the same whatever runs the networks.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MakeCoder = Callable[[NDArray[np.uint16], NDArray[np.uint16], int], SymbolCoder 
 
 STRIDE = 64  # pixels per cell of z; pictures are padded to a multiple
 LATENT = 16  # pixels per cell of y
-_ROW_BITS = 16
+_INDEX_BITS = 16
 
 
 def reference(network: IntegerNetwork, inputs: Sequence[Int8]) -> dict[str, Int8]:
@@ -76,26 +77,26 @@ class Latents:
 
 
 Rounding = Callable[[slice, Int64, Int64, NDArray[np.uint8]], Int64]
-"""(channels, distance, step, rows) -> symbols int64 [h, w, C].
+"""(channels, distance, step, indices) -> symbols int64 [h, w, C].
 
 channels: those of y, or those of d, which are numbered after them. distance [h, w, C]: the latent less its mean, in
-2**-8 of the step's unit. step: [h, w, C] or [C]. rows: uint8 [h, w, C].
+2**-8 of the step's unit. step: [h, w, C] or [C]. indices: table indices, uint8 [h, w, C].
 """
 
 
-def nearest(channels: slice, distance: Int64, step: Int64, rows: NDArray[np.uint8]) -> Int64:
+def nearest(channels: slice, distance: Int64, step: Int64, indices: NDArray[np.uint8]) -> Int64:
     """The `Rounding` with the least error: distance / step, rounded half up."""
     return np.asarray((2 * distance + (step << 8)) // (step << 9))
 
 
-def interpolate(knots: NDArray[np.integer[Any]], quality: int, nearest: bool = False) -> Int64:
-    """Values of a knot table [K, ...] at a quality in hundredths, 0..10000, in integers.
+def interpolate(knots: NDArray[np.integer[Any]], quality_hundredths: int, nearest: bool = False) -> Int64:
+    """Values of a knot table [K, ...] at a quality of 0 to 10000 hundredths, in integers.
 
     Rounded down, or with `nearest` to the nearest integer, halves up.
     """
     spacing = 10000 // (len(knots) - 1)
-    index = min(quality // spacing, len(knots) - 2)
-    part = quality - index * spacing
+    index = min(quality_hundredths // spacing, len(knots) - 2)
+    part = quality_hundredths - index * spacing
     low, high = knots[index : index + 2].astype(np.int64)
     return np.asarray((low * (spacing - part) + high * part + (spacing // 2 if nearest else 0)) // spacing)
 
@@ -152,25 +153,25 @@ class Codec:
         z, y, details = self.coded(symbols, header.quality_hundredths)
         streams: list[bytes] = []
         for b in self._bands(symbols.y.shape[0]):
-            parts = [(values[b], rows[b]) for values, rows in (y, details)]
+            parts = [(values[b], indices[b]) for values, indices in (y, details)]
             if not streams:
                 parts.insert(0, z)
             values, indices = (np.concatenate([part[i].ravel() for part in parts]) for i in (0, 1))
             streams.append(self.coder.encode(values, indices))
         return plic.write(plic.PlicFile(header, tuple(streams), icc, exif))
 
-    def coded(self, symbols: Symbols, quality: int) -> list[tuple[NDArray[np.int32], NDArray[np.uint8]]]:
-        """(coded values, rows) of z, y and d, in the shapes of `Symbols`; quality in hundredths."""
-        rows = self.rows(symbols.z, quality)
+    def coded(self, symbols: Symbols, quality_hundredths: int) -> list[tuple[NDArray[np.int32], NDArray[np.uint8]]]:
+        """(coded values, table indices) of z, y and d, in the shapes of `Symbols`."""
+        predicted = self.predicted_indices(symbols.z, quality_hundredths)
         return [
-            self.coded_hyper(symbols.z, quality),
-            (symbols.y, self.latent_rows(rows)),
-            (symbols.details, self.detail_rows(rows, symbols.y)),
+            self.coded_hyper(symbols.z, quality_hundredths),
+            (symbols.y, self.latent_indices(predicted)),
+            (symbols.details, self.detail_indices(predicted, symbols.y)),
         ]
 
-    def coded_hyper(self, z: Int8, quality: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-        """(coded differences, rows) of z; quality in hundredths."""
-        return self.differences(z), self._z_rows(z.shape, quality)
+    def coded_hyper(self, z: Int8, quality_hundredths: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """(coded differences, table indices) of z."""
+        return self.differences(z), self._z_indices(z.shape, quality_hundredths)
 
     def decode(self, data: bytes, max_pixels: int = plic.DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
         """Pixels uint8 [H, W, 3] or [H, W] of `.plic` bytes. FormatError if damaged or of another model."""
@@ -192,23 +193,23 @@ class Codec:
         shape = (h, w, self.model.row_weight.shape[1])
         try:
             streams = [self.coder.reader(band) for band in file.bands]
-            z = self._undo_prediction(_read(streams[0], self._z_rows(shape, header.quality_hundredths)))
-            rows = self.rows(z, header.quality_hundredths)
+            z = self._undo_prediction(_read(streams[0], self._z_indices(shape, header.quality_hundredths)))
+            predicted = self.predicted_indices(z, header.quality_hundredths)
             y, details = [], []
-            for b, stream in zip(self._bands(len(rows)), streams, strict=True):
-                y.append(_read(stream, self.latent_rows(rows[b])))
-                details.append(_read(stream, self.detail_rows(rows[b], y[-1])))
+            for b, stream in zip(self._bands(len(predicted)), streams, strict=True):
+                y.append(_read(stream, self.latent_indices(predicted[b])))
+                details.append(_read(stream, self.detail_indices(predicted[b], y[-1])))
                 stream.finish()
         except ValueError as error:
             raise FormatError(f"damaged payload: {error}") from None
         return Symbols(z, np.concatenate(y), np.concatenate(details))
 
-    def analyse(self, rgb: NDArray[np.uint8], quality: int) -> Symbols:
-        """Transform uint8 [H, W, 3] and round to the nearest symbols; quality in hundredths."""
-        return self.quantize(self.transform(rgb, quality), quality, nearest)
+    def analyse(self, rgb: NDArray[np.uint8], quality_hundredths: int) -> Symbols:
+        """Transform uint8 [H, W, 3] and round to the nearest symbols."""
+        return self.quantize(self.transform(rgb, quality_hundredths), quality_hundredths, nearest)
 
-    def transform(self, rgb: NDArray[np.uint8], quality: int) -> Latents:
-        """Latents of uint8 [H, W, 3], before quantization; quality in hundredths."""
+    def transform(self, rgb: NDArray[np.uint8], quality_hundredths: int) -> Latents:
+        """Latents of uint8 [H, W, 3], before quantization."""
         networks = self.model.networks
         tensors = self.run(networks["analysis"], [self.pad(rgb)])
         features, fine = (tensors[name] for name in networks["analysis"].outputs)
@@ -216,29 +217,29 @@ class Codec:
         grids = [np.clip(rounding_shift(t, 8), -128, 127).astype(np.int8) for t in (y, details)]
         (hyper,) = self.run(networks["hyper_analysis"], grids).values()
         # y is in 2**-8 of the coarse grid: bring it to the channel's own.
-        return self.bounded(self._hyper_gain(hyper, quality), y << self.fine_bits, details)
+        return self.bounded(self._hyper_gain(hyper, quality_hundredths), y << self.fine_bits, details)
 
     def bounded(self, z: Int8, y: Int64, details: Int64) -> Latents:
         """Latents clamped to their grids: 8 bits, of the wide channels 10."""
         bound = np.int64(128) << (8 + self.fine_bits)
         return Latents(z, np.clip(y, -bound, bound - 1), np.clip(details, -128 << 8, (128 << 8) - 1))
 
-    def quantize(self, latents: Latents, quality: int, rounding: Rounding) -> Symbols:
-        """Quantize latents; symbols in rows that are skipped are 0. quality in hundredths."""
+    def quantize(self, latents: Latents, quality_hundredths: int, rounding: Rounding) -> Symbols:
+        """Quantize latents; symbols of skipped tables are 0."""
         z, skip = latents.z, self.model.skip
-        context, mean, step = self.hyper_synthesis(z, quality)
-        all_rows = self.rows(z, quality)
-        rows = self.latent_rows(all_rows)
+        context, mean, step = self.hyper_synthesis(z, quality_hundredths)
+        predicted = self.predicted_indices(z, quality_hundredths)
+        indices = self.latent_indices(predicted)
         anchor = anchor_mask(*latents.y.shape)
         channels = slice(0, self.latents)
-        symbols = np.where(rows < skip, 0, rounding(channels, latents.y - (mean << 8), step, rows))
+        symbols = np.where(indices < skip, 0, rounding(channels, latents.y - (mean << 8), step, indices))
         mean = np.where(anchor, mean, self._context(context, np.where(anchor, mean + symbols * step, 0)))
-        others = np.where(rows < skip, 0, rounding(channels, latents.y - (mean << 8), step, rows))
+        others = np.where(indices < skip, 0, rounding(channels, latents.y - (mean << 8), step, indices))
         symbols = np.where(anchor, symbols, others).astype(np.int32)
 
-        rows = self.detail_rows(all_rows, symbols)
-        details = rounding(slice(self.latents, None), latents.details, self.detail_step(quality), rows)
-        return Symbols(z, symbols, np.where(rows < skip, 0, details).astype(np.int32))
+        indices = self.detail_indices(predicted, symbols)
+        details = rounding(slice(self.latents, None), latents.details, self.detail_step(quality_hundredths), indices)
+        return Symbols(z, symbols, np.where(indices < skip, 0, details).astype(np.int32))
 
     def synthesise(self, symbols: Symbols, header: plic.Header) -> NDArray[np.uint8]:
         """Pixels of decoded symbols."""
@@ -266,31 +267,31 @@ class Codec:
         wide = rgb.astype(np.uint16)
         return ((wide[:, :, 0] + 2 * wide[:, :, 1] + wide[:, :, 2] + 2) >> 2).astype(np.uint8)
 
-    def filters(self, quality: int) -> NDArray[np.int32] | None:
-        """The post-filter's weights [384, 12] in 2**-8, at a quality in hundredths; None when the model has none."""
+    def filters(self, quality_hundredths: int) -> NDArray[np.int32] | None:
+        """The post-filter's weights [384, 12] in 2**-8; None when the model has none."""
         knots = self.model.post_filter
-        return None if knots is None else interpolate(knots, quality, nearest=True).astype(np.int32)
+        return None if knots is None else interpolate(knots, quality_hundredths, nearest=True).astype(np.int32)
 
-    def _show(self, values: Int8, quality: int) -> NDArray[np.uint8]:
+    def _show(self, values: Int8, quality_hundredths: int) -> NDArray[np.uint8]:
         rgb = values.view(np.uint8) ^ np.uint8(128)
-        filters = self.filters(quality)
+        filters = self.filters(quality_hundredths)
         return rgb if filters is None else post_filter(rgb, filters)
 
-    def rows(self, z: Int8, quality: int) -> Int64:
-        """Rows of y and d that z predicts, int64 [4h, 4w, 288] in 2**-16 of a row, from z int8 [h, w, 64]."""
+    def predicted_indices(self, z: Int8, quality_hundredths: int) -> Int64:
+        """Table indices of y and d that z predicts, int64 [4h, 4w, 288] in 2**-16, from z int8 [h, w, 64]."""
         model = self.model
         acc = _multiply(z, model.row_weight) * model.row_scale + model.row_bias
-        return depth_to_space(acc, 4) + interpolate(model.row_knots, quality)
+        return depth_to_space(acc, 4) + interpolate(model.row_knots, quality_hundredths)
 
-    def latent_rows(self, rows: Int64) -> NDArray[np.uint8]:
-        """Table row of every symbol of y, uint8 [h, w, 96], from `rows`."""
-        return self._table_row(rows[:, :, : self.latents], 0)
+    def latent_indices(self, predicted: Int64) -> NDArray[np.uint8]:
+        """Table index of every symbol of y, uint8 [h, w, 96], from `predicted_indices`."""
+        return self._table_index(predicted[:, :, : self.latents], 0)
 
-    def detail_rows(self, rows: Int64, y: NDArray[np.int32]) -> NDArray[np.uint8]:
-        """Table row of every symbol of d, uint8 [h, w, 192], from `rows` and the symbols of y."""
+    def detail_indices(self, predicted: Int64, y: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """Table index of every symbol of d, uint8 [h, w, 192], from `predicted_indices` and the symbols of y."""
         magnitude = self.model.magnitude[np.minimum(np.abs(y), 127)]
         more = _multiply(magnitude, self.model.detail_row_weight) * self.model.detail_row_scale
-        return self._table_row(rows[:, :, self.latents :] + more, 0)
+        return self._table_index(predicted[:, :, self.latents :] + more, 0)
 
     def differences(self, z: Int8) -> NDArray[np.int32]:
         """z int8 [h, w, 64] less its prediction from the cells to the left, above and above left, int32."""
@@ -312,14 +313,14 @@ class Codec:
         weights = self.model.hyper_prediction.astype(np.int32)
         return np.asarray(((weights * hyper_neighbours(z, y, x)).sum(1) + 32) >> 6)
 
-    def _z_rows(self, shape: tuple[int, ...], quality: int) -> NDArray[np.uint8]:
-        fixed = interpolate(self.model.hyper_row_knots, quality)
-        # z is never skipped, whatever its row.
-        return np.broadcast_to(self._table_row(fixed, self.model.skip), shape)
+    def _z_indices(self, shape: tuple[int, ...], quality_hundredths: int) -> NDArray[np.uint8]:
+        fixed = interpolate(self.model.hyper_row_knots, quality_hundredths)
+        # z is never skipped, whatever its table index.
+        return np.broadcast_to(self._table_index(fixed, self.model.skip), shape)
 
-    def _table_row(self, fixed: Int64, least: int) -> NDArray[np.uint8]:
-        row = rounding_shift(fixed, _ROW_BITS)
-        return np.asarray(np.clip(row, least, len(self.model.table_radius) - 1).astype(np.uint8))
+    def _table_index(self, fixed: Int64, least: int) -> NDArray[np.uint8]:
+        index = rounding_shift(fixed, _INDEX_BITS)
+        return np.asarray(np.clip(index, least, len(self.model.table_radius) - 1).astype(np.uint8))
 
     @staticmethod
     def _bands(latent_rows: int) -> list[slice]:
@@ -344,24 +345,24 @@ class Codec:
         s = shift.astype(np.int64)
         return np.where(s < 0, rounding_shift(acc, np.maximum(-s, 1)), acc << np.maximum(s, 0))
 
-    def _hyper_gain(self, hyper: Int8, quality: int) -> Int8:
-        exponent = interpolate(self.model.hyper_gain_knots, quality)
+    def _hyper_gain(self, hyper: Int8, quality_hundredths: int) -> Int8:
+        exponent = interpolate(self.model.hyper_gain_knots, quality_hundredths)
         mantissa, shift = self.model.exp2[exponent & 255].astype(np.int64), 16 - (exponent >> 8)
         product = hyper.astype(np.int64) * mantissa
         return np.clip(rounding_shift(product, np.clip(shift, 1, 40)), -128, 127).astype(np.int8)
 
-    def hyper_synthesis(self, z: Int8, quality: int) -> tuple[Int8, Int64, Int64]:
+    def hyper_synthesis(self, z: Int8, quality_hundredths: int) -> tuple[Int8, Int64, Int64]:
         """(context features, mean0, step), each [4h, 4w, 96], of z [h, w, 64]; the last two in units of each grid."""
         network = self.model.networks["hyper_synthesis"]
         tensors = self.run(network, [z])
         context, mean, log2_step = (tensors[name] for name in network.outputs)
         finer = np.clip(log2_step.astype(np.int64), -64, 64)  # 2**-5 octaves
-        step = self._step(interpolate(self.model.step_knots, quality)[: self.latents] + 8 * finer)
+        step = self._step(interpolate(self.model.step_knots, quality_hundredths)[: self.latents] + 8 * finer)
         return context, mean.astype(np.int64) << self.fine_bits, step
 
-    def detail_step(self, quality: int) -> Int64:
+    def detail_step(self, quality_hundredths: int) -> Int64:
         """Steps of d, int64 [192], in units of the grid."""
-        return self._step(interpolate(self.model.step_knots, quality)[self.latents :])
+        return self._step(interpolate(self.model.step_knots, quality_hundredths)[self.latents :])
 
     def _step(self, log2_step: Int64) -> Int64:
         """2**(log2_step / 256), rounded, from 1 to 2**14."""
@@ -383,9 +384,9 @@ class Codec:
         return np.concatenate([coarse, fine.astype(np.int8)], 2)
 
 
-def _read(stream: SymbolReader | rans.SymbolReader, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """The next symbols of a stream, in the shape of their rows."""
-    return stream.read(rows.ravel()).reshape(rows.shape)
+def _read(stream: SymbolReader | rans.SymbolReader, indices: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """The next symbols of a stream, in the shape of their table indices."""
+    return stream.read(indices.ravel()).reshape(indices.shape)
 
 
 def hyper_neighbours(z: Int8, y: int, x: int) -> Int8:

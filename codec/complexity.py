@@ -36,8 +36,8 @@ class Complexity:
 def count(model: IntegerModel, side: int = 128) -> Complexity:
     """Encode and decode a side x side picture, and count the multiplications of every convolution that runs.
 
-    The projections outside the networks run once per encode, those of the rows also once per decode. Depthwise windows
-    count in full at the borders, as runtimes compute them. The post-filter runs once per decode.
+    The projections outside the networks run once per encode, those of the table indices also once per decode. Depthwise
+    windows count in full at the borders, as runtimes compute them. The post-filter runs once per decode.
     """
     totals: dict[str, int] = defaultdict(int)
 

@@ -46,49 +46,51 @@ REACH = 1024
 """The largest magnitude of a symbol that the encoder makes: grids hold 8 bits, those of the wide channels 10."""
 
 
-def rate_weight(quality: int) -> float:
-    """Training's Lagrange multiplier: weight of 8-bit RGB mean squared error against bpp. quality in hundredths."""
+def rate_weight(quality_hundredths: int) -> float:
+    """Training's Lagrange multiplier: weight of 8-bit RGB mean squared error against bpp."""
     # `models.network.rate_weight`, without torch.
-    return float(0.0002 * 1000.0 ** (quality / 10000))
+    return float(0.0002 * 1000.0 ** (quality_hundredths / 10000))
 
 
-def table_bits(model: IntegerModel, symbols: NDArray[np.integer[Any]], rows: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Bits of each symbol by the frequencies of its row; arrays of equal shape. Skipped rows cost 0."""
-    row, value = rows.astype(np.int64), symbols.astype(np.int64)
+def table_bits(
+    model: IntegerModel, symbols: NDArray[np.integer[Any]], indices: NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    """Bits of each symbol by the table of its index; arrays of equal shape. Symbols of skipped tables cost 0."""
+    table, value = indices.astype(np.int64), symbols.astype(np.int64)
     radius = model.table_radius.astype(np.int64)
     start = np.cumsum(2 * radius + 2) - (2 * radius + 2)
-    escaped = np.abs(value) > radius[row]
-    index = np.where(escaped, 2 * radius[row] + 1, value + radius[row])
-    bits = 16 - np.log2(model.table_freq[start[row] + index].astype(np.float64))
+    escaped = np.abs(value) > radius[table]
+    index = np.where(escaped, 2 * radius[table] + 1, value + radius[table])
+    bits = 16 - np.log2(model.table_freq[start[table] + index].astype(np.float64))
     # An escape names the length of the excess in 4 bits, then the excess: SPEC.md, section 4.
-    excess = np.where(escaped, 2 * (np.abs(value) - radius[row] - 1) + (value < 0) + 1, 1)
+    excess = np.where(escaped, 2 * (np.abs(value) - radius[table] - 1) + (value < 0) + 1, 1)
     bits += np.where(escaped, 4 + np.floor(np.log2(excess)), 0)
-    return np.where(row < model.skip, 0, bits)
+    return np.where(table < model.skip, 0, bits)
 
 
 class Lagrangian:
     """Cost of symbols for one picture at one quality: bits, plus distortion in units of bits.
 
-    rgb: uint8 [H, W, 3]. quality: in hundredths.
+    rgb: uint8 [H, W, 3].
     """
 
-    def __init__(self, codec: Codec, rgb: NDArray[np.uint8], quality: int) -> None:
-        self.codec, self.rgb, self.quality = codec, rgb, quality
-        self.header = Header(rgb.shape[1], rgb.shape[0], False, quality, codec.model_id)
+    def __init__(self, codec: Codec, rgb: NDArray[np.uint8], quality_hundredths: int) -> None:
+        self.codec, self.rgb, self.quality_hundredths = codec, rgb, quality_hundredths
+        self.header = Header(rgb.shape[1], rgb.shape[0], False, quality_hundredths, codec.model_id)
         self.visual = codec.model.notes.get("tune") == "visual"
         # Bits per unit of squared error of one sample.
-        self.error_bits = SQUARED_ERROR_WEIGHT * rate_weight(quality) / 3
-        values, rows = np.meshgrid(np.arange(-REACH, REACH + 1), np.arange(len(codec.model.table_radius)))
-        self._bits = table_bits(codec.model, values, rows.astype(np.uint8)).astype(np.float32)
+        self.error_bits = SQUARED_ERROR_WEIGHT * rate_weight(quality_hundredths) / 3
+        values, indices = np.meshgrid(np.arange(-REACH, REACH + 1), np.arange(len(codec.model.table_radius)))
+        self._bits = table_bits(codec.model, values, indices.astype(np.uint8)).astype(np.float32)
 
-    def bits(self, symbols: NDArray[np.integer[Any]], rows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Bits of symbols, of magnitude `REACH` at most, by their rows; arrays of equal shape."""
-        return np.asarray(self._bits[rows, symbols + REACH])
+    def bits(self, symbols: NDArray[np.integer[Any]], indices: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Bits of symbols, of magnitude `REACH` at most, by their table indices; arrays of equal shape."""
+        return np.asarray(self._bits[indices, symbols + REACH])
 
     def __call__(self, symbols: Symbols) -> float:
         """Bits plus the error of the decoded picture, in bits."""
-        parts = self.codec.coded(symbols, self.quality)
-        rate = sum(float(self.bits(values, rows).sum(dtype=np.float64)) for values, rows in parts)
+        parts = self.codec.coded(symbols, self.quality_hundredths)
+        rate = sum(float(self.bits(values, indices).sum(dtype=np.float64)) for values, indices in parts)
         decoded = self.codec.synthesise(symbols, self.header)
         if self.visual:
             from .refine import visual_error
@@ -128,32 +130,32 @@ def rate_aware(lagrangian: Lagrangian, weight: float) -> Rounding:
     """Rounds to the nearest symbol or the next one toward zero, whichever costs less.
 
     weight: factor on `error_energies`. Sullivan and Wiegand, "Rate-distortion optimization for video
-    compression", IEEE Signal Processing Magazine, 1998; here per symbol, by the row that will code it.
+    compression", IEEE Signal Processing Magazine, 1998; here per symbol, by the table that will code it.
     """
     energies = weight * lagrangian.error_bits * error_energies(lagrangian.codec)
 
-    def rounding(channels: slice, distance: Int64, step: Int64, rows: NDArray[np.uint8]) -> Int64:
-        close = nearest(channels, distance, step, rows)
+    def rounding(channels: slice, distance: Int64, step: Int64, indices: NDArray[np.uint8]) -> Int64:
+        close = nearest(channels, distance, step, indices)
         lower = close - np.sign(close)
         error = [np.square(distance / 256 - symbols * step) * energies[channels] for symbols in (close, lower)]
-        saved = lagrangian.bits(close, rows) - lagrangian.bits(lower, rows)
+        saved = lagrangian.bits(close, indices) - lagrangian.bits(lower, indices)
         return np.where(error[1] - error[0] < saved, lower, close)
 
     return rounding
 
 
 def search(
-    codec: Codec, rgb: NDArray[np.uint8], quality: int, effort: int, progress: Progress | None = None
+    codec: Codec, rgb: NDArray[np.uint8], quality_hundredths: int, effort: int, progress: Progress | None = None
 ) -> Symbols:
-    """Symbols of uint8 [H, W, 3] at a quality in hundredths, found with effort 1 to 9.
+    """Symbols of uint8 [H, W, 3], found with effort 1 to 9.
 
     ImportError when torch is missing. Efforts 1 and 2 with weights tuned for PSNR then only round.
     """
-    lagrangian, latents = Lagrangian(codec, rgb, quality), codec.transform(rgb, quality)
+    lagrangian, latents = Lagrangian(codec, rgb, quality_hundredths), codec.transform(rgb, quality_hundredths)
     roundings: list[Rounding] = [nearest]
     if not lagrangian.visual:
         roundings += [rate_aware(lagrangian, weight) for weight in _ERROR_WEIGHTS[min(effort, 2)]]
-    candidates = [codec.quantize(latents, quality, rounding) for rounding in roundings]
+    candidates = [codec.quantize(latents, quality_hundredths, rounding) for rounding in roundings]
     try:
         from .refine import refine
     except ImportError:
@@ -161,5 +163,5 @@ def search(
             raise
     else:
         refined = refine(lagrangian, latents, _ITERATIONS[effort], progress)
-        candidates.append(codec.quantize(refined, quality, nearest))
+        candidates.append(codec.quantize(refined, quality_hundredths, nearest))
     return min(candidates, key=lagrangian)

@@ -36,28 +36,28 @@ class FastCodec(Codec):
         )  # fmt: skip
         return plic.with_metadata(data, icc, exif)
 
-    def analyse(self, rgb: NDArray[np.uint8], quality: int) -> Symbols:
+    def analyse(self, rgb: NDArray[np.uint8], quality_hundredths: int) -> Symbols:
         analysis = self.model.networks["analysis"]
         tensors = self.run(analysis, [self.pad(rgb)])
-        y, details, *grids = self.native.project(quality, *(tensors[name] for name in analysis.outputs))
+        y, details, *grids = self.native.project(quality_hundredths, *(tensors[name] for name in analysis.outputs))
         (hyper,) = self.run(self.model.networks["hyper_analysis"], grids).values()
-        z = self._hyper_gain(hyper, quality)
+        z = self._hyper_gain(hyper, quality_hundredths)
         features, means, log2_steps = self._hyper_synthesis(z)
-        anchors = self.native.quantize_anchors(quality, z, means, log2_steps, y)
+        anchors = self.native.quantize_anchors(quality_hundredths, z, means, log2_steps, y)
         context = self._context_means(features, anchors)
-        self.native.quantize_others(quality, z, context, log2_steps, y, details)
+        self.native.quantize_others(quality_hundredths, z, context, log2_steps, y, details)
         return Symbols(z, y, details)
 
     def synthesise(self, symbols: Symbols, header: plic.Header) -> NDArray[np.uint8]:
-        quality, y = header.quality_hundredths, symbols.y
+        quality_hundredths, y = header.quality_hundredths, symbols.y
         features, means, log2_steps = self._hyper_synthesis(symbols.z)
-        context = self._context_means(features, self.native.anchor_values(quality, means, log2_steps, y))
-        inputs = self.native.synthesis_inputs(quality, means, log2_steps, context, y, symbols.details)
+        context = self._context_means(features, self.native.anchor_values(quality_hundredths, means, log2_steps, y))
+        inputs = self.native.synthesis_inputs(quality_hundredths, means, log2_steps, context, y, symbols.details)
         (pixels,) = self.run(self.model.networks["synthesis"], inputs).values()
         return self.crop(pixels, header)
 
-    def _show(self, values: Int8, quality: int) -> NDArray[np.uint8]:
-        return self.native.show(quality, np.ascontiguousarray(values))
+    def _show(self, values: Int8, quality_hundredths: int) -> NDArray[np.uint8]:
+        return self.native.show(quality_hundredths, np.ascontiguousarray(values))
 
     def _hyper_synthesis(self, z: Int8) -> tuple[Int8, Int8, Int8]:
         network = self.model.networks["hyper_synthesis"]

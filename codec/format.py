@@ -20,7 +20,7 @@ are ceil(ceil(height / 64) * 4 / 64) bands: one up to a height of 1024 pixels.
 In a photograph of one band, about 27 bytes are not payload, and 7 bytes of the payload carry no information.
 
 Limits: each section takes at least a byte, so the file's size bounds the number of bands. It does not bound the
-number of pixels: all symbols of a flat picture may lie in rows that are skipped, at no cost. So the reader has a limit
+number of pixels: all symbols of a flat picture may have tables that are skipped, at no cost. So the reader has a limit
 on pixels, `max_pixels`, and checks it before any section.
 """
 

@@ -22,10 +22,10 @@ MAX_SYMBOL = 32767
 class SymbolCoder:
     """The same interface as `pocketlic.codec._native.SymbolCoder`.
 
-    radius: uint16[R], 1 <= R <= 256. Row i codes -radius[i] .. radius[i] directly, others by an escape.
-    freq: uint16[sum(2 * radius + 2)], row after row, each in the order -radius .. radius, escape; each
-    frequency at least 1, each row summing to 65536.
-    skip: symbols whose row index is below it are 0 and cost nothing.
+    radius: uint16[R], 1 <= R <= 256. Table i codes -radius[i] .. radius[i] directly, others by an escape.
+    freq: uint16[sum(2 * radius + 2)], table after table, each in the order -radius .. radius, escape; each
+    frequency at least 1, each table summing to 65536.
+    skip: symbols whose table index is below it are 0 and cost nothing.
     many: coded symbols from which on `encode` uses four states; decoders take either number at any length.
 
     Raises ValueError if the table set breaks a rule.
@@ -47,38 +47,38 @@ class SymbolCoder:
             raise ValueError("the number of frequencies does not match the radii")
         flat = [int(f) for f in freq]
         self.freq = [flat[end - 2 * t - 2 : end] for t, end in zip(self.radius, ends, strict=True)]
-        if any(min(row) == 0 for row in self.freq):
+        if any(min(table) == 0 for table in self.freq):
             raise ValueError("a frequency is 0")
-        if any(sum(row) != 65536 for row in self.freq):
+        if any(sum(table) != 65536 for table in self.freq):
             raise ValueError("the frequencies of a row do not sum to 65536")
-        self.cum = [[0, *itertools.accumulate(row[:-1])] for row in self.freq]
+        self.cum = [[0, *itertools.accumulate(table[:-1])] for table in self.freq]
 
-    def encode(self, symbols: NDArray[np.int32], rows: NDArray[np.uint8]) -> bytes:
-        """Return the stream of symbols (int32[n]) coded with the tables rows (uint8[n]).
+    def encode(self, symbols: NDArray[np.int32], indices: NDArray[np.uint8]) -> bytes:
+        """Return the stream of symbols (int32[n]) coded with the tables indices (uint8[n]).
 
-        Raises ValueError on a row outside the table set, a symbol beyond +-32767, or a symbol that is not 0
-        in a skipped row.
+        Raises ValueError on an index outside the table set, a symbol beyond +-32767, or a symbol of a skipped
+        table that is not 0.
         """
-        if len(symbols) != len(rows):
+        if len(symbols) != len(indices):
             raise ValueError("there are not as many symbols as rows")
-        coded = int(np.count_nonzero(rows >= self.skip))
+        coded = int(np.count_nonzero(indices >= self.skip))
         count = 1 if coded < self.many else MANY_STATES
         # The decoder's steps, in its order: on state k, it takes the slots [cum, cum + freq).
         steps: list[tuple[int, int, int]] = []
         k = 0
-        for v, row in zip(symbols.tolist(), rows.tolist(), strict=True):
-            if row >= len(self.radius):
+        for v, table in zip(symbols.tolist(), indices.tolist(), strict=True):
+            if table >= len(self.radius):
                 raise ValueError("a row index is outside the table set")
-            if row < self.skip:
+            if table < self.skip:
                 if v != 0:
                     raise ValueError("a symbol of a skipped row is not 0")
                 continue
             if abs(v) > MAX_SYMBOL:
                 raise ValueError("a symbol exceeds 32767 in magnitude")
-            radius = self.radius[row]
+            radius = self.radius[table]
             escaped = abs(v) > radius
             index = 2 * radius + 1 if escaped else v + radius
-            steps.append((k % count, self.cum[row][index], self.freq[row][index]))
+            steps.append((k % count, self.cum[table][index], self.freq[table][index]))
             if escaped:
                 m = 2 * (abs(v) - radius - 1) + (v < 0) + 1
                 n = m.bit_length() - 1
@@ -97,13 +97,13 @@ class SymbolCoder:
             states[s] = (states[s] // freq << 16) + cum + states[s] % freq
         return struct.pack(f"<B{count}Q{len(words)}I", count, *states, *reversed(words))
 
-    def decode(self, data: bytes, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """Return the symbols, int32[n], that encode(symbols, rows) made data from; rows is uint8[n].
+    def decode(self, data: bytes, indices: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Return the symbols, int32[n], that encode(symbols, indices) made data from; indices is uint8[n].
 
-        Raises ValueError if data is not exactly one such stream, or on a row outside the table set.
+        Raises ValueError if data is not exactly one such stream, or on an index outside the table set.
         """
         reader = self.reader(data)
-        symbols = reader.read(rows)
+        symbols = reader.read(indices)
         reader.finish()
         return symbols
 
@@ -115,7 +115,7 @@ class SymbolCoder:
 class SymbolReader:
     """The same interface as `pocketlic.codec._native.SymbolReader`: decodes one stream in parts.
 
-    The rows of a part may depend on the symbols of the parts before.
+    The table indices of a part may depend on the symbols of the parts before.
     """
 
     def __init__(self, coder: SymbolCoder, data: bytes) -> None:
@@ -124,20 +124,20 @@ class SymbolReader:
         self._next = 0  # the state whose turn it is
         self._broken = False
 
-    def read(self, rows: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """Return the next symbols, int32[n], coded with the tables rows, uint8[n].
+    def read(self, indices: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Return the next symbols, int32[n], coded with the tables indices, uint8[n].
 
-        Raises ValueError if the stream ends too early or is corrupt, or on a row outside the table set.
+        Raises ValueError if the stream ends too early or is corrupt, or on an index outside the table set.
         """
         if self._broken:
             raise ValueError("the entropy-coded data is corrupt")
         self._broken = True
-        if any(row >= len(self._coder.radius) for row in rows.tolist()):
+        if any(table >= len(self._coder.radius) for table in indices.tolist()):
             raise ValueError("a row index is outside the table set")
-        out = np.zeros(len(rows), np.int32)
-        for i, row in enumerate(rows.tolist()):
-            if row >= self._coder.skip:
-                out[i] = self._symbol(row)
+        out = np.zeros(len(indices), np.int32)
+        for i, table in enumerate(indices.tolist()):
+            if table >= self._coder.skip:
+                out[i] = self._symbol(table)
         self._broken = False
         return out
 
@@ -146,13 +146,13 @@ class SymbolReader:
         if self._broken or any(x != LOWER for x in self._states) or self._at != len(self._data):
             raise ValueError("the entropy-coded data is corrupt")
 
-    def _symbol(self, row: int) -> int:
+    def _symbol(self, table: int) -> int:
         if not self._states:
             self._begin()
         s, self._next = self._next, (self._next + 1) % len(self._states)
-        radius, cum = self._coder.radius[row], self._coder.cum[row]
+        radius, cum = self._coder.radius[table], self._coder.cum[table]
         index = bisect_right(cum, self._states[s] & 0xFFFF) - 1
-        self._take(s, cum[index], self._coder.freq[row][index])
+        self._take(s, cum[index], self._coder.freq[table][index])
         v = index - radius
         if v > radius:
             n = self._take_bits(s, 4)

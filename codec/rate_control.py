@@ -75,14 +75,14 @@ def _search(encode: Encode, effort: int, least: int, most: int) -> tuple[float, 
 
 def _search_from(start: float, encode: Callable[[float], bytes], least: int, most: int) -> tuple[float, bytes]:
     wanted = math.log(max(1, least + most) / 2)
-    # (quality in hundredths, logarithm of the size, file)
+    # (quality_hundredths, logarithm of the size, file)
     low: tuple[int, float, bytes] | None = None
     high: tuple[int, float, bytes] | None = None
-    quality = round(100 * start)
+    quality_hundredths = round(100 * start)
     below, streak = False, 0
     while True:
-        data = encode(quality / 100)
-        tried = (quality, math.log(len(data)), data)
+        data = encode(quality_hundredths / 100)
+        tried = (quality_hundredths, math.log(len(data)), data)
         if least <= len(data) <= most:
             break
         streak = streak + 1 if below == (len(data) < least) else 1
@@ -98,9 +98,9 @@ def _search_from(start: float, encode: Callable[[float], bytes], least: int, mos
         if low and high:
             # Interpolation alone can converge slowly, always from one side: then bisect.
             part = 0.5 if streak > 2 else (wanted - low[1]) / (high[1] - low[1])
-            quality = round(low[0] + part * (high[0] - low[0]))
+            quality_hundredths = round(low[0] + part * (high[0] - low[0]))
         else:
             # Overshoot by a fifth, so that both sides are known soon.
-            quality += round(1.2 * (wanted - tried[1]) / _GROWTH)
-        quality = min(max(quality, bottom), top)
+            quality_hundredths += round(1.2 * (wanted - tried[1]) / _GROWTH)
+        quality_hundredths = min(max(quality_hundredths, bottom), top)
     return tried[0] / 100, tried[2]

@@ -119,48 +119,49 @@ def one_thread() -> Iterator[None]:
 def visual_error(lagrangian: Lagrangian, decoded: NDArray[np.uint8]) -> float:
     """Perceptual error of a decoded picture, in bits."""
     with torch.no_grad():
-        bits = picture_bits(_tensor(lagrangian.rgb), _tensor(decoded), torch.tensor([lagrangian.quality / 100]))
+        quality = torch.tensor([lagrangian.quality_hundredths / 100])
+        bits = picture_bits(_tensor(lagrangian.rgb), _tensor(decoded), quality)
     return float(bits)
 
 
 class Decoder:
     """The Lagrangian of one picture as a differentiable function of its latents.
 
-    z is fixed, and so are the steps, the means of the anchors and the rows of y. Latents are float32
+    z is fixed, and so are the steps, the means of the anchors and the table indices of y. Latents are float32
     [1, C, h, w], in units of their steps.
     """
 
     def __init__(self, lagrangian: Lagrangian, latents: Latents) -> None:
-        codec, quality = lagrangian.codec, lagrangian.quality
+        codec, quality_hundredths = lagrangian.codec, lagrangian.quality_hundredths
         networks = codec.model.networks
         self.lagrangian, self.codec = lagrangian, codec
         self.context, self.synthesis = FloatNetwork(networks["context"]), FloatNetwork(networks["synthesis"])
-        features, mean, step = codec.hyper_synthesis(latents.z, quality)
+        features, mean, step = codec.hyper_synthesis(latents.z, quality_hundredths)
         zero_point = next(iter(networks["context"].inputs.values())).zero_point
         self.features, self.mean, self.step = _tensor(features) - zero_point, _tensor(mean), _tensor(step)
-        self.all_rows = codec.rows(latents.z, quality)
-        self.rows = codec.latent_rows(self.all_rows)
+        self.predicted = codec.predicted_indices(latents.z, quality_hundredths)
+        self.indices = codec.latent_indices(self.predicted)
         self.anchor = torch.from_numpy(anchor_mask(*latents.y.shape)).permute(2, 0, 1)[None]
         self.unit = _tensor(np.exp2(codec.fine_bits)[None, None])
         self.wide = torch.from_numpy(codec.model.wide.astype(np.int64))
-        self.detail_step = _tensor(codec.detail_step(quality)[None, None])
+        self.detail_step = _tensor(codec.detail_step(quality_hundredths)[None, None])
         self.target = _tensor(lagrangian.rgb)
-        filters = codec.filters(quality)
+        filters = codec.filters(quality_hundredths)
         self.filters = None if filters is None else torch.from_numpy(filters[None].astype(np.float32))
-        self.quality = torch.tensor([quality / 100])
+        self.quality = torch.tensor([quality_hundredths / 100])
 
     def loss(self, parts: Sequence[Tensor], noise: Sequence[Tensor], quantize: Quantize) -> Tensor:
         """Bits of (y, d) plus the error in bits; noise has their shapes. Exact where `quantize` gives integers."""
         y, details = parts
-        coded = self._coded(self.rows)
+        coded = self._coded(self.indices)
         anchors = self.mean + self.step * coded * quantize(y - self.mean / self.step, noise[0])
         coarse = round_ste(clamp_ste(anchors / self.unit, -128, 127))
         (mean,) = self.context(self.features, coarse * self.anchor)
         mean = torch.where(self.anchor, self.mean, mean * self.unit)
         symbols = coded * quantize(y - mean / self.step, noise[0])
         whole = symbols.detach().round().int()[0].permute(1, 2, 0).numpy()
-        detail_rows = self.codec.detail_rows(self.all_rows, whole)
-        detail_symbols = self._coded(detail_rows) * quantize(details, noise[1])
+        detail_indices = self.codec.detail_indices(self.predicted, whole)
+        detail_symbols = self._coded(detail_indices) * quantize(details, noise[1])
 
         y_hat = mean + self.step * symbols
         planes = clamp_ste(y_hat / self.unit, -128, 127)
@@ -178,16 +179,16 @@ class Decoder:
             error = picture_bits(self.target, pixels, self.quality).sum()
         else:
             error = (pixels - self.target).square().sum() * self.lagrangian.error_bits
-        return error + self._rate(symbols, self.rows) + self._rate(detail_symbols, detail_rows)
+        return error + self._rate(symbols, self.indices) + self._rate(detail_symbols, detail_indices)
 
-    def _coded(self, rows: NDArray[np.uint8]) -> Tensor:
-        return _tensor(rows >= self.codec.model.skip)
+    def _coded(self, indices: NDArray[np.uint8]) -> Tensor:
+        return _tensor(indices >= self.codec.model.skip)
 
-    def _rate(self, symbols: Tensor, rows: NDArray[np.uint8]) -> Tensor:
+    def _rate(self, symbols: Tensor, indices: NDArray[np.uint8]) -> Tensor:
         """Bits, interpolated linearly between integer symbols."""
         below = np.clip(np.floor(_array(symbols)), -REACH, REACH - 1).astype(np.int32)
-        bits = self.lagrangian.bits(below, rows)
-        slope = self.lagrangian.bits(below + 1, rows) - bits
+        bits = self.lagrangian.bits(below, indices)
+        slope = self.lagrangian.bits(below + 1, indices) - bits
         return (_tensor(bits) + _tensor(slope) * (symbols - _tensor(below))).sum()
 
     def latents(self, z: Int8, y: Tensor, details: Tensor) -> Latents:
@@ -201,7 +202,8 @@ class Decoder:
 def refine(lagrangian: Lagrangian, latents: Latents, iterations: int, progress: Progress | None) -> Latents:
     """Latents whose nearest symbols cost less, after so many iterations of gradient descent.
 
-    z is kept: optimising it too (and with it steps, means and rows) gained another 0.05 % and took a third more time.
+    z is kept: optimising it too (and with it steps, means and table indices) gained another 0.05 % and took a third
+    more time.
 
     The optimiser is Adam with one second moment per channel, so latents with small gradients move little.
     """
@@ -214,7 +216,8 @@ def refine(lagrangian: Lagrangian, latents: Latents, iterations: int, progress: 
     generator = torch.Generator().manual_seed(0)
     low, high = RATES
     patience = min(1.0, math.sqrt(iterations / PATIENCE))
-    first_rate = patience * low * (high / low) ** (lagrangian.quality / 10000) / max(3, math.sqrt(iterations))
+    growth = (high / low) ** (lagrangian.quality_hundredths / 10000)
+    first_rate = patience * low * growth / max(3, math.sqrt(iterations))
     for i in range(iterations):
         part = i / iterations
         noise = [torch.rand(x.shape, generator=generator) - 0.5 for x in parameters]

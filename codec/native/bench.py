@@ -2,9 +2,9 @@
 
     python codec/native/bench.py [--size 512x768] [--runs 20] [--quality 60] [--callgrind] [PICTURE]
 
-Entropy decoding with row prediction, and decoding to pixels: median and 90th percentile of processor and wall
-time, and the ratio of the medians to LiteRT's. Where other work runs on the machine, trust processor time, or the
-instructions that --callgrind counts: it needs valgrind, which has no AVX-512, and g++.
+Entropy decoding with the prediction of table indices, and decoding to pixels: median and 90th percentile of processor
+and wall time, and the ratio of the medians to LiteRT's. Where other work runs on the machine, trust processor time, or
+the instructions that --callgrind counts: it needs valgrind, which has no AVX-512, and g++.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,8 @@ def main() -> None:
     for name in _native.kernels():
         native = _native.NativeDecoder(content, name)
         assert np.array_equal(native.decode(data), litert.decode(data))
-        work[f"native {name}, symbols"] = lambda native=native: native.symbols(data)  # type: ignore[misc]
-        work[f"native {name}, pixels"] = lambda native=native: native.decode(data)  # type: ignore[misc]
+        work[f"native {name}, symbols"] = partial(native.symbols, data)
+        work[f"native {name}, pixels"] = partial(native.decode, data)
 
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
     for run in range(arguments.runs + 2):

@@ -106,22 +106,22 @@ def extreme_symbols(codec: Codec, header: plic.Header, seed: str, spread: int) -
     model = codec.model
     h, w = -(-header.height // STRIDE), -(-header.width // STRIDE)
     z = noise(f"{seed} z", (h, w, model.row_weight.shape[1]), -spread, spread).astype(np.int8)
-    rows = codec.rows(z, header.quality_hundredths)
+    predicted = codec.predicted_indices(z, header.quality_hundredths)
 
-    def draw(rows: NDArray[np.uint8], part: str) -> NDArray[np.int32]:
-        radius = model.table_radius.astype(np.int64)[rows]
-        inside = noise(f"{seed} {part}", rows.shape, 0, 1 << 16) % (2 * radius + 1) - radius
+    def draw(indices: NDArray[np.uint8], part: str) -> NDArray[np.int32]:
+        radius = model.table_radius.astype(np.int64)[indices]
+        inside = noise(f"{seed} {part}", indices.shape, 0, 1 << 16) % (2 * radius + 1) - radius
         beyond = np.minimum(radius + 1, 32767)
         choices = [inside, inside // 4, radius, -radius, inside // 16, beyond, -beyond, inside // 2]
-        greatest = np.full(rows.shape, 32767)
+        greatest = np.full(indices.shape, 32767)
         # The greatest are rare: they cost 20 bits and saturate all behind them.
-        kind = noise(f"{seed} {part} kind", rows.shape, 0, 400)
+        kind = noise(f"{seed} {part} kind", indices.shape, 0, 400)
         values = np.select([kind % 8 == k for k in range(8)], choices)
         values = np.select([kind == 0, kind == 1], [greatest, -greatest], values)
-        return np.where(rows < model.skip, 0, values).astype(np.int32)
+        return np.where(indices < model.skip, 0, values).astype(np.int32)
 
-    y = draw(codec.latent_rows(rows), "y")
-    return Symbols(z, y, draw(codec.detail_rows(rows, y), "details"))
+    y = draw(codec.latent_indices(predicted), "y")
+    return Symbols(z, y, draw(codec.detail_indices(predicted, y), "details"))
 
 
 def vectors(model: IntegerModel) -> Iterator[Vector]:
@@ -214,7 +214,7 @@ class _Builder:
 
 
 def _extreme_tables() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """256 rows: flat, and peaked at the middle, at an end, at the escape; radii from 0 to the greatest there is."""
+    """256 tables: flat, and peaked at the middle, at an end, at the escape; radii from 0 to the greatest there is."""
     radius, freq = [], []
     for i in range(256):
         t = {254: 1000, 255: 32767}.get(i, i * 7 % 45)

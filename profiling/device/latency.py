@@ -89,9 +89,9 @@ class TimedCodec(FastCodec):
         with self.watch.stage("pre_processing"):
             return super().pad(rgb)
 
-    def analyse(self, rgb: NDArray[np.uint8], quality: int) -> Symbols:
+    def analyse(self, rgb: NDArray[np.uint8], quality_hundredths: int) -> Symbols:
         with self.watch.stage("quantization"):
-            return super().analyse(rgb, quality)
+            return super().analyse(rgb, quality_hundredths)
 
     def write_symbols(self, symbols: Symbols, header: plic.Header, icc: bytes = b"", exif: bytes = b"") -> bytes:
         with self.watch.stage("entropy_encoding"):

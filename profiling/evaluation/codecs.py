@@ -165,7 +165,7 @@ class Pocketlic:
         """Bits that the symbols of a file should take by the model's own tables."""
         codec, file = _codec(self._model_of(data)), plic.read(data)
         parts = codec.coded(codec.read_symbols(file), file.header.quality_hundredths)
-        return float(sum(table_bits(codec.model, symbols, rows).sum() for symbols, rows in parts))
+        return float(sum(table_bits(codec.model, symbols, indices).sum() for symbols, indices in parts))
 
     def reference(self, source: Source, setting: float) -> tuple[bytes, Pixels]:
         """The file that the NumPy reference writes, and its pixels. Takes seconds per megapixel."""

@@ -14,7 +14,7 @@ from pocketlic.codec.calibrate import (
     SIDE,
     calibrate,
     count_magnitudes,
-    fit_hyper_rows,
+    fit_hyper_indices,
     fit_prediction,
     sample,
 )
@@ -72,8 +72,8 @@ def test_tables_of_the_qualities_that_a_model_is_for_save_bits_there(gaussian, r
 def test_magnitudes_are_counted_by_row(gaussian):
     skip = gaussian.skip
     symbols = np.array([[0, -1, 2, 600], [1, 1, 0, 7]], np.int32)
-    rows = np.array([[skip, 5, 5, 63], [5, skip - 1, 0, 63]], np.uint8)
-    counts = count_magnitudes(Codec(gaussian), [(symbols, rows), (symbols[:1], rows[:1])])
+    indices = np.array([[skip, 5, 5, 63], [5, skip - 1, 0, 63]], np.uint8)
+    counts = count_magnitudes(Codec(gaussian), [(symbols, indices), (symbols[:1], indices[:1])])
     assert counts.shape == (len(gaussian.table_radius), LARGEST + 1)
     expected = {(skip, 0): 2, (5, 1): 3, (5, 2): 2, (63, LARGEST): 2, (63, 7): 1}
     assert {(int(r), int(m)): int(counts[r, m]) for r, m in np.argwhere(counts)} == expected
@@ -97,7 +97,7 @@ def test_rows_of_z_follow_its_spread(gaussian):
     model = replace(gaussian, hyper_prediction=np.zeros((64, 3), np.int8))
     spread = np.linspace(0.3, 30, 64)
     hypers = {q: [np.clip(rng.normal(0, spread, (40, 40, 64)), -128, 127).round().astype(np.int8)] for q in (0, 10000)}
-    knots = fit_hyper_rows(Codec(model), hypers)
+    knots = fit_hyper_indices(Codec(model), hypers)
     assert knots.shape == model.hyper_row_knots.shape
     np.testing.assert_allclose(table_scales()[knots >> 16], np.broadcast_to(spread, knots.shape), rtol=0.25)
 

@@ -169,19 +169,19 @@ class Estimator:
         entries = 2 * model.table_radius.astype(int) + 2
         self.starts = np.cumsum(entries) - entries
 
-    def encode(self, symbols, rows):
+    def encode(self, symbols, indices):
         model = self.model
-        assert not symbols[rows < model.skip].any()
-        coded = rows >= model.skip
-        v, row = symbols[coded].astype(int), rows[coded]
-        radius = model.table_radius[row].astype(int)
+        assert not symbols[indices < model.skip].any()
+        coded = indices >= model.skip
+        v, table = symbols[coded].astype(int), indices[coded]
+        radius = model.table_radius[table].astype(int)
         escaped = np.abs(v) > radius
-        frequency = model.table_freq[self.starts[row] + np.where(escaped, 2 * radius + 1, v + radius)]
+        frequency = model.table_freq[self.starts[table] + np.where(escaped, 2 * radius + 1, v + radius)]
         self.bits += (16 - np.log2(frequency.astype(float))).sum()
         # An escape: four bits for a length, then that many bits.
         for over, negative in zip(np.abs(v[escaped]) - radius[escaped], v[escaped] < 0, strict=True):
             self.bits += 4 + int(2 * (over - 1) + negative + 1).bit_length() - 1
-        return self.coder.encode(symbols, rows)
+        return self.coder.encode(symbols, indices)
 
 
 def bits_and_estimate(profile, pixels, quality):
@@ -232,15 +232,16 @@ def test_z_beyond_int8_is_refused(picture):
     file = plic.read(codec.encode(picture(64, 64), 60))
     s = codec.read_symbols(file)
     fixed = interpolate(codec.model.hyper_row_knots, 6000)
-    z_rows = np.clip((fixed + (1 << 15)) >> 16, codec.model.skip, 63).astype(np.uint8)
-    rows = codec.rows(s.z, 6000)
-    rows = np.concatenate([z_rows, codec.latent_rows(rows).ravel(), codec.detail_rows(rows, s.y).ravel()])
+    z_indices = np.clip((fixed + (1 << 15)) >> 16, codec.model.skip, 63).astype(np.uint8)
+    predicted = codec.predicted_indices(s.z, 6000)
+    latents, details = codec.latent_indices(predicted), codec.detail_indices(predicted, s.y)
+    indices = np.concatenate([z_indices, latents.ravel(), details.ravel()])
     symbols = np.concatenate([codec.differences(s.z).ravel(), s.y.ravel(), s.details.ravel()])
-    assert codec.coder.encode(symbols, rows) == file.bands[0]
+    assert codec.coder.encode(symbols, indices) == file.bands[0]
     for value in (128, -129, 3000):
         symbols[0] = value
         with pytest.raises(FormatError, match="z outside int8"):
-            codec.decode(plic.write(replace(file, bands=(codec.coder.encode(symbols, rows),))))
+            codec.decode(plic.write(replace(file, bands=(codec.coder.encode(symbols, indices),))))
 
 
 def test_files_of_other_sizes_qualities_and_models(picture):

@@ -46,12 +46,12 @@ def test_bits_are_the_stream_s(make):
     """For symbols drawn from the tables, entropy and real bytes agree up to the coder's state."""
     model = make.small_model("cpu")
     rng = np.random.default_rng(0)
-    rows = rng.integers(0, 64, 20000).astype(np.uint8)
+    indices = rng.integers(0, 64, 20000).astype(np.uint8)
     symbols = rng.integers(-40, 41, 20000).astype(np.int32)
     symbols[::100] = rng.integers(-3000, 3000, 200)  # escapes
-    symbols[rows < model.skip] = 0
-    data = SymbolCoder(model.table_radius, model.table_freq, model.skip).encode(symbols, rows)
-    assert 8 * len(data) == pytest.approx(table_bits(model, symbols, rows).sum(), rel=0.001)
+    symbols[indices < model.skip] = 0
+    data = SymbolCoder(model.table_radius, model.table_freq, model.skip).encode(symbols, indices)
+    assert 8 * len(data) == pytest.approx(table_bits(model, symbols, indices).sum(), rel=0.001)
 
 
 def test_the_lagrangian_is_rate_and_distortion(photograph):
@@ -68,9 +68,9 @@ def test_the_lagrangian_is_rate_and_distortion(photograph):
 def test_bits_hold_for_the_greatest_symbols(make):
     lagrangian = Lagrangian(Codec(make.small_model("cpu")), np.zeros((64, 64, 3), np.uint8), 100)
     values = np.array([-REACH, -41, -40, 0, 40, 41, REACH])
-    rows = np.full(len(values), 9, np.uint8)
+    indices = np.full(len(values), 9, np.uint8)
     np.testing.assert_allclose(
-        lagrangian.bits(values, rows), table_bits(lagrangian.codec.model, values, rows), rtol=1e-6
+        lagrangian.bits(values, indices), table_bits(lagrangian.codec.model, values, indices), rtol=1e-6
     )
 
 
@@ -149,9 +149,9 @@ def test_higher_levels_gain_more(photograph):
     costs = []
     for effort in (1, 4, 6, 8):
         lagrangians = [Lagrangian(codec, photograph, quality) for quality in (2500, 8000)]
-        costs.append(sum(la(search(codec, photograph, la.quality, effort)) for la in lagrangians))
+        costs.append(sum(la(search(codec, photograph, la.quality_hundredths, effort)) for la in lagrangians))
     assert costs == sorted(costs, reverse=True)
-    assert costs[-1] < 0.96 * sum(la(codec.analyse(photograph, la.quality)) for la in lagrangians)
+    assert costs[-1] < 0.96 * sum(la(codec.analyse(photograph, la.quality_hundredths)) for la in lagrangians)
 
 
 @pytest.mark.parametrize("tune", ["psnr", "visual"])

@@ -36,12 +36,12 @@ def test_the_loss_of_whole_symbols_is_the_lagrangian(quality, profile, tune, pic
     lagrangian = Lagrangian(codec, pixels, quality)
     latents = codec.transform(pixels, quality)
     symbols = codec.analyse(pixels, quality)
-    z, rows = codec.coded(symbols, quality)[0]
+    z, indices = codec.coded(symbols, quality)[0]
     decoder = Decoder(lagrangian, latents)
     y, details = tensor(latents.y) / 256 / decoder.step, tensor(latents.details) / 256 / decoder.detail_step
     loss = decoder.loss((y, details), (y, details), hard)
     # A latent half-way between two symbols may round either way in float32.
-    assert float(loss) + lagrangian.bits(z, rows).sum() == pytest.approx(lagrangian(symbols), rel=1e-3)
+    assert float(loss) + lagrangian.bits(z, indices).sum() == pytest.approx(lagrangian(symbols), rel=1e-3)
 
 
 def test_gradients_foretell_what_a_small_change_does(picture):

@@ -51,10 +51,10 @@ def random_symbols() -> Callable[..., Symbols]:
         z = rng.integers(-128, 128, (h, w, model.row_weight.shape[1])).astype(np.int8)
         if seed % 2:
             z //= 16
-        rows = codec.rows(z, header.quality_hundredths)
-        y = np.where(codec.latent_rows(rows) < model.skip, 0, latents(codec.latents)).astype(np.int32)
-        details = latents(rows.shape[2] - codec.latents)
-        details = np.where(codec.detail_rows(rows, y) < model.skip, 0, details).astype(np.int32)
+        predicted = codec.predicted_indices(z, header.quality_hundredths)
+        y = np.where(codec.latent_indices(predicted) < model.skip, 0, latents(codec.latents)).astype(np.int32)
+        details = latents(predicted.shape[2] - codec.latents)
+        details = np.where(codec.detail_indices(predicted, y) < model.skip, 0, details).astype(np.int32)
         return Symbols(z, y, details)
 
     return make

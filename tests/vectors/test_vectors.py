@@ -91,9 +91,9 @@ def test_what_the_vectors_reach():
         for entry, data in files(name):
             file = plic.read(data)
             symbols = codec.read_symbols(file)
-            rows = codec.rows(symbols.z, file.header.quality_hundredths)
-            seen[codec.latent_rows(rows)] = True
-            seen[codec.detail_rows(rows, symbols.y)] = True
+            predicted = codec.predicted_indices(symbols.z, file.header.quality_hundredths)
+            seen[codec.latent_indices(predicted)] = True
+            seen[codec.detail_indices(predicted, symbols.y)] = True
             sizes.add((entry["height"], entry["width"], len(file.bands)))
             states.update(band[0] for band in file.bands)
             qualities.add(entry["quality"])
