@@ -11,14 +11,12 @@ from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, Literal
 
-import executorch.kernels.quantized  # type: ignore[import-untyped,unused-ignore] # noqa: F401, registers kernels
+import executorch.kernels.quantized  # noqa: F401, registers kernels
 import numpy as np
 import torch
-from executorch.exir._serialize._program import (  # type: ignore[import-untyped,unused-ignore]
-    deserialize_pte_binary,
-)
-from executorch.extension.pybindings import portable_lib  # type: ignore[import-untyped,unused-ignore]
-from executorch.runtime import Program, Runtime  # type: ignore[import-untyped,unused-ignore]
+from executorch.exir._serialize._program import deserialize_pte_binary
+from executorch.extension.pybindings import portable_lib
+from executorch.runtime import Program, Runtime
 
 from ..quantization.network import Int8, IntegerNetwork
 from .errors import ExportError
@@ -64,7 +62,7 @@ class ExecuTorchExecutor:
 
         Operators inside a delegate are listed, not the call of the delegate.
         """
-        from executorch.devtools import Inspector  # type: ignore[import-untyped,unused-ignore]
+        from executorch.devtools import Inspector
 
         self._program(network.name)  # checks the file
         program = Runtime.get().load_program(self.files[network.name], enable_etdump=True)

@@ -13,8 +13,8 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped,unused-ignore]
-import onnxruntime_qnn  # type: ignore[import-not-found,unused-ignore]
+import onnxruntime
+import onnxruntime_qnn
 
 from ..quantization.model import IntegerModel
 from ..quantization.network import Int8, IntegerNetwork

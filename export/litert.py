@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped]
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from ..codec.stderr import held_back
 from ..quantization.model import IntegerModel

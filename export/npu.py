@@ -36,7 +36,7 @@ def compile_for(vendor: Vendor, model: IntegerModel, pixels: int) -> dict[str, b
 
     Raises ExportError when the compiler fails or leaves any operator to the CPU.
     """
-    from ai_edge_litert.aot import aot_compile  # type: ignore[import-untyped]
+    from ai_edge_litert.aot import aot_compile
 
     folder, chips = CHIPS[vendor]
     library = import_module(f"ai_edge_litert.aot.vendors.{folder}.target")

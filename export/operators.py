@@ -42,7 +42,7 @@ def operators(bundle: Bundle) -> dict[str, list[Operator]]:
 
 
 def _tflite(data: bytes, name: str) -> Iterator[Operator]:
-    from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
+    from ai_edge_litert.interpreter import Interpreter
 
     try:
         interpreter = Interpreter(model_content=data, num_threads=1)
@@ -92,9 +92,7 @@ def _pte(data: bytes, name: str) -> Iterator[Operator]:
     from .targets import quiet_imports
 
     with quiet_imports():
-        from executorch.exir._serialize._program import (  # type: ignore[import-untyped,unused-ignore]
-            deserialize_pte_binary,
-        )
+        from executorch.exir._serialize._program import deserialize_pte_binary
 
         from .executorch import read_plan
 
@@ -137,12 +135,8 @@ def _kernel(plan: Any, call: Any) -> Operator:
 
 def _xnnpack(blob: bytes) -> Iterator[Operator]:
     """The nodes of XNNPACK's graph, which the program holds for its delegate."""
-    from executorch.backends.xnnpack.serialization import (  # type: ignore[import-untyped,unused-ignore]
-        xnnpack_graph_serialize as serialize,
-    )
-    from executorch.exir._serialize._flatbuffer import (  # type: ignore[import-untyped,unused-ignore]
-        _flatc_decompile,
-    )
+    from executorch.backends.xnnpack.serialization import xnnpack_graph_serialize as serialize
+    from executorch.exir._serialize._flatbuffer import _flatc_decompile
 
     header = serialize.XNNHeader.from_bytes(blob[: serialize.XNNHeader.EXPECTED_LENGTH])
     with tempfile.TemporaryDirectory() as folder:

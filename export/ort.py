@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from threading import Lock
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped,unused-ignore]
+import onnxruntime
 
 from ..quantization.network import Int8, IntegerNetwork
 from .errors import ExportError

@@ -22,13 +22,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from executorch.backends.xnnpack.partition.xnnpack_partitioner import (  # type: ignore[import-untyped,unused-ignore]
-    XnnpackPartitioner,
-)
-from executorch.exir import (  # type: ignore[import-untyped,unused-ignore]
-    EdgeCompileConfig,
-    to_edge_transform_and_lower,
-)
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401, registers the operators below
 
@@ -82,9 +77,7 @@ def _partitioners(backend: Backend) -> list[Any]:
     if backend == "xnnpack":
         return [XnnpackPartitioner()]
     if backend == "vulkan":
-        from executorch.backends.vulkan.partitioner.vulkan_partitioner import (  # type: ignore[import-untyped,unused-ignore]
-            VulkanPartitioner,
-        )
+        from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
 
         return [VulkanPartitioner({})]
     return []

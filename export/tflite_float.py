@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import litert_torch  # type: ignore[import-not-found,unused-ignore]
+import litert_torch
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file

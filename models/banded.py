@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .layers import apply_function
+
 BLOCK = 64  # rows of a matrix that are multiplied at a time
 
 
@@ -68,7 +70,7 @@ class Filter:
 
     def along(self, x: Tensor, axis: int) -> Tensor:
         """[B, H, W] filtered along axis 1 or 2."""
-        return _Product.apply(x, self.matrix, self.transposed, axis)  # type: ignore[no-any-return,no-untyped-call]
+        return apply_function(_Product, x, self.matrix, self.transposed, axis)
 
 
 def both(x: Tensor, rows: Filter, columns: Filter) -> Tensor:

@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Pointwise(nn.Module):
+class _Convolution(nn.Module):
+    """Buffers that quantization adds to a convolution: see `quantization.fake`."""
+
+    weight_exponent: Tensor
+    weight_gain: Tensor
+    bias_gain: Tensor
+
+
+class Pointwise(_Convolution):
     """1x1 convolution, optionally followed by ReLU. The weight is 2-D [out, in], the shape Muon wants."""
 
     def __init__(self, inputs: int, outputs: int, relu: bool = False) -> None:
@@ -35,7 +43,7 @@ class Pointwise(nn.Module):
         return relu(y) if self.relu else y
 
 
-class Depthwise(nn.Module):
+class Depthwise(_Convolution):
     """k x k convolution of each channel by itself, zero padding, stride 1; weight [channels, 1, k, k]."""
 
     def __init__(self, channels: int, kernel: int) -> None:
@@ -99,6 +107,12 @@ class DepthToSpace(nn.Module):
         return y.reshape(b, h * r, w * r, c // (r * r)).permute(0, 3, 1, 2)
 
 
+def apply_function(function: type[torch.autograd.Function], *inputs: object) -> Tensor:
+    """`function.apply`, which torch does not type, of a function that returns one tensor."""
+    y: Tensor = function.apply(*inputs)
+    return y
+
+
 class _Relu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -137,7 +151,7 @@ def leaky_gradient(leak: Tensor) -> Iterator[None]:
 
 def relu(x: Tensor) -> Tensor:
     """max(x, 0)"""
-    return _Relu.apply(x)  # type: ignore[no-any-return,no-untyped-call]
+    return apply_function(_Relu, x)
 
 
 class _RoundSTE(torch.autograd.Function):
@@ -166,12 +180,12 @@ class _ClampSTE(torch.autograd.Function):
 
 def round_ste(x: Tensor) -> Tensor:
     """Round half up, as the integer networks do; the gradient passes straight through."""
-    return _RoundSTE.apply(x)  # type: ignore[no-any-return,no-untyped-call]
+    return apply_function(_RoundSTE, x)
 
 
 def clamp_ste(x: Tensor, low: float, high: float) -> Tensor:
     """Clamp that stops only gradients whose descent step would move further out of bounds."""
-    return _ClampSTE.apply(x, low, high)  # type: ignore[no-any-return,no-untyped-call]
+    return apply_function(_ClampSTE, x, low, high)
 
 
 def at_quality(knots: Tensor, quality: Tensor) -> Tensor:

@@ -82,7 +82,8 @@ class Block(nn.Module):
         self.add = Add()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.add(x, self.project(self.expand(self.depthwise(x))))  # type: ignore[no-any-return]
+        out: Tensor = self.add(x, self.project(self.expand(self.depthwise(x))))
+        return out
 
 
 class Analysis(nn.Module):
@@ -120,7 +121,8 @@ class HyperAnalysis(nn.Module):
 
     def forward(self, y: Tensor, details: Tensor) -> Tensor:
         x = self.join(self.enter(y), self.enter_details(details))
-        return self.out(self.down2(self.mix(self.down1(x))))  # type: ignore[no-any-return]
+        out: Tensor = self.out(self.down2(self.mix(self.down1(x))))
+        return out
 
 
 class HyperSynthesis(nn.Module):
@@ -157,7 +159,8 @@ class Context(nn.Module):
         self.out = Pointwise(LATENTS, LATENTS)
 
     def forward(self, features: Tensor, anchors: Tensor) -> Tensor:
-        return self.out(self.add(self.hyper(features), self.neighbours(self.depthwise(anchors))))  # type: ignore[no-any-return]
+        out: Tensor = self.out(self.add(self.hyper(features), self.neighbours(self.depthwise(anchors))))
+        return out
 
 
 class Render(nn.Module):
@@ -181,7 +184,8 @@ class Render(nn.Module):
 
     def forward(self, x: Tensor, body: Tensor) -> Tensor:
         hidden = self.join(self.expand(self.depthwise(x)), self.up(self.condition(body)))
-        return self.add(x, self.project(hidden))  # type: ignore[no-any-return]
+        out: Tensor = self.add(x, self.project(hidden))
+        return out
 
 
 class Synthesis(nn.Module):
@@ -211,7 +215,8 @@ class Synthesis(nn.Module):
         body = self.body(self.enter(y_hat))
         details = self.unfold_canvas(self.canvas_details(self.unfold_details(details)))
         x = self.merge(self.unfold(self.canvas(y_hat)), details)
-        return self.join(self.out(self.render2(self.render1(x, body), body)))  # type: ignore[no-any-return]
+        out: Tensor = self.join(self.out(self.render2(self.render1(x, body), body)))
+        return out
 
 
 class Gains(nn.Module):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .filter_classes import CLASSES, KNOTS, LUMA, MARGIN, OFFSETS, classes
-from .layers import at_quality, clamp_ste, round_ste
+from .layers import apply_function, at_quality, clamp_ste, round_ste
 
 RATE = 4  # learning rate relative to other parameters: filters start at 0 and end at up to 1/2
 
@@ -36,7 +36,7 @@ def post_filter(pixels: Tensor, filters: Tensor) -> Tensor:
     index = classes(_around(luma.detach(), MARGIN).int(), torch)
     index = index + CLASSES * torch.arange(len(luma), device=index.device)[:, None, None]
     chosen = F.embedding(index, filters.flatten(0, 1)).permute(3, 0, 1, 2).contiguous()
-    change = _Filter.apply(_phases(_around(luma, 2)), chosen)  # type: ignore[no-untyped-call]
+    change = apply_function(_Filter, _phases(_around(luma, 2)), chosen)
     change = round_ste(change.permute(2, 3, 0, 4, 1).reshape(luma.shape) / 1024)
     return clamp_ste(pixels + change[:, None], 0, 255)[:, :, :height, :width]
 

@@ -147,7 +147,7 @@ class Optimizers:
         """
         values = [p.detach() for p in self.parameters]
         moved = [p.clone() for p in values]
-        self.muon.step()  # type: ignore[no-untyped-call]
+        self.muon.step()
         self.adam.step()
         _move_towards(moved, values, factor)
         torch._foreach_copy_(values, moved)
@@ -211,7 +211,7 @@ class Step:
         elif not self.capture:
             self._run()
         elif self.runs < self.WARM_UP:
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 self._run()
@@ -243,7 +243,7 @@ class Step:
             coded = self.parallel(image, quality)
         loss, bpp, distortion = rate_distortion(coded, image, quality, self.options.tune)
         self.codec.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.codec.parameters(), 5.0)
         finite = torch.isfinite(norm)
         for p in self.codec.parameters():

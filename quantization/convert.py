@@ -55,7 +55,7 @@ def to_integer_model(codec: FloatCodec, notes: dict[str, str]) -> IntegerModel:
     }
     rule = networks["analysis"].rule
     assert rule != "free"
-    wide: Tensor = codec.synthesis.wide  # type: ignore[assignment]
+    wide = codec.get_buffer("synthesis.wide")
     features, fine = (networks["analysis"].exponent(name) for name in networks["analysis"].outputs)
     latent_weight, latent_exponent, latent_bias = _projection(codec, "latent")
     detail_weight, detail_exponent, detail_bias = _projection(codec, "detail")

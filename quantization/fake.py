@@ -17,7 +17,17 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from ..models.layers import Add, DepthToSpace, Depthwise, Pointwise, SpaceToDepth, Upsample, relu, round_ste
+from ..models.layers import (
+    Add,
+    DepthToSpace,
+    Depthwise,
+    Pointwise,
+    SpaceToDepth,
+    Upsample,
+    apply_function,
+    relu,
+    round_ste,
+)
 from .errors import ModelError, Rule
 from .network import OPERATIONS, RULES, IntegerNetwork, Kind, Layer, Spec
 
@@ -109,7 +119,7 @@ class _FakeQuantize(torch.autograd.Function):
 
 def fake_quantize(x: Tensor, scale: float | Tensor, low: int, high: int) -> Tensor:
     """The nearest multiple of `scale`, halves up, clamped to `low`..`high` times it; no gradient where it clamps."""
-    return _FakeQuantize.apply(x, scale, low, high)  # type: ignore[no-any-return,no-untyped-call]
+    return apply_function(_FakeQuantize, x, scale, low, high)
 
 
 class _FakeQuantizeWeight(torch.autograd.Function):
@@ -209,7 +219,7 @@ def rescaled(module: Pointwise | Depthwise) -> tuple[Tensor, Tensor]:
     bias: Tensor = module.bias
     if "weight_gain" not in module._buffers:
         return weight, bias
-    return weight * module.weight_gain, bias * module.bias_gain  # type: ignore[operator]
+    return weight * module.weight_gain, bias * module.bias_gain
 
 
 def _assign(module: Pointwise | Depthwise, weight: Tensor, bias: Tensor) -> None:
@@ -299,7 +309,7 @@ class FakeQuantNetwork(nn.Module):
         """See `settle` of the module."""
         for node in self.nodes:
             if isinstance(node.module, CONVOLUTIONS):
-                exponent: Tensor = node.module.weight_exponent  # type: ignore[assignment]
+                exponent = node.module.weight_exponent
                 if self.rule == "free":
                     _settle(node.module, exponent, 127, -math.inf, math.inf, False)
                 else:
@@ -315,7 +325,7 @@ class FakeQuantNetwork(nn.Module):
                 multiple = RULES[self.rule][0]
                 reach = rescaled(node.module)[0].flatten(1).abs().amax(1).clamp(min=1e-12)
                 needed = torch.ceil(torch.log2(reach / (127 // multiple * multiple)))
-                exponent: Tensor = node.module.weight_exponent  # type: ignore[assignment]
+                exponent = node.module.weight_exponent
                 larger = torch.maximum(exponent, torch.minimum(needed, exponent + octaves))
                 exponent.copy_(larger.clamp(*self._exponents(node)))
 
@@ -333,13 +343,13 @@ class FakeQuantNetwork(nn.Module):
     def _quantized(self, node: Node) -> tuple[Tensor, Tensor]:
         """Fake-quantized weight and bias of a convolution."""
         module = node.module
-        exponent: Tensor = module.weight_exponent  # type: ignore[assignment]
         assert isinstance(module, CONVOLUTIONS)
+        exponent = module.weight_exponent
         weight, bias = rescaled(module)
         multiple = 1 if self.rule == "free" else RULES[self.rule][0]
         bound = 127 // multiple
         scale = _per_row(multiple * torch.exp2(exponent), weight)
-        weight = _FakeQuantizeWeight.apply(weight, scale, bound)  # type: ignore[no-untyped-call]
+        weight = apply_function(_FakeQuantizeWeight, weight, scale, bound)
         if self.rule != "free":
             unit = torch.exp2(exponent + self.exponent(node.inputs[0]))
             remainder = RULES[self.rule][1]
@@ -356,7 +366,8 @@ class FakeQuantNetwork(nn.Module):
         if isinstance(module, Depthwise):
             weight, bias = self._quantized(node)
             return F.conv2d(sources[0], weight, bias, padding=weight.shape[2] // 2, groups=weight.shape[0])
-        return module(*sources)  # type: ignore[no-any-return]
+        out: Tensor = module(*sources)
+        return out
 
     def execute(
         self,
@@ -424,7 +435,7 @@ class FakeQuantNetwork(nn.Module):
             channels = int(OPERATIONS[kind].channels(source.channels, factor))
             parts: dict[str, np.ndarray] = {}
             if isinstance(node.module, CONVOLUTIONS):
-                exponent: Tensor = node.module.weight_exponent  # type: ignore[assignment]
+                exponent = node.module.weight_exponent
                 weight, bias = self._quantized(node)
                 w = torch.round(weight / _per_row(torch.exp2(exponent), weight)).numpy().astype(np.int8)
                 if isinstance(node.module, Depthwise):
@@ -449,6 +460,8 @@ class FakeQuantProjection(nn.Module):
     tie-free rule applies.
     """
 
+    weight_exponent: Tensor
+
     def __init__(self, projection: Pointwise) -> None:
         super().__init__()
         self.projection = projection
@@ -456,8 +469,7 @@ class FakeQuantProjection(nn.Module):
 
     def settle(self, adapt: bool) -> None:
         """See `settle` of the module."""
-        exponent: Tensor = self.weight_exponent  # type: ignore[assignment]
-        _settle(self.projection, exponent, 127, -math.inf, math.inf, adapt)
+        _settle(self.projection, self.weight_exponent, 127, -math.inf, math.inf, adapt)
 
     @torch.no_grad()
     def assign(self, weight: Tensor, exponent: Tensor, bias: Tensor) -> None:
@@ -467,10 +479,10 @@ class FakeQuantProjection(nn.Module):
 
     def integers(self) -> tuple[Tensor, Tensor, Tensor]:
         """(weights, whole float32 numbers [out, in]; their exponents [out]; bias [out])"""
-        exponent: Tensor = self.weight_exponent  # type: ignore[assignment]
+        exponent = self.weight_exponent
         weight, bias = rescaled(self.projection)
         scale = torch.exp2(exponent)[:, None]
-        quantized: Tensor = _FakeQuantizeWeight.apply(weight, scale, 127)  # type: ignore[no-untyped-call]
+        quantized = apply_function(_FakeQuantizeWeight, weight, scale, 127)
         return quantized / scale, exponent, bias
 
     def forward(self, x: Tensor) -> Tensor:

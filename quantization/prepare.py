@@ -38,8 +38,9 @@ class PixelInput(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(centred(x))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features: tuple[Tensor, Tensor] = self.network(centred(x))
+        return features
 
 
 class Planes(nn.Module):
@@ -48,6 +49,8 @@ class Planes(nn.Module):
     coarse = round(y_hat), clamped; fine = 4 * (y_hat - coarse) of the wide channels, plus what the clamp cuts.
     """
 
+    wide: Tensor
+
     def __init__(self, network: FakeQuantNetwork, wide: Tensor) -> None:
         super().__init__()
         self.network = network
@@ -55,8 +58,7 @@ class Planes(nn.Module):
 
     def forward(self, y_hat: Tensor, details: Tensor) -> Tensor:
         coarse = round_ste(clamp_ste(y_hat, -128, 127))
-        wide: Tensor = self.wide  # type: ignore[assignment]
-        fine = torch.floor(4 * (y_hat - coarse).detach()[:, wide] + 0.5)
+        fine = torch.floor(4 * (y_hat - coarse).detach()[:, self.wide] + 0.5)
         pixels: Tensor = self.network(torch.cat([coarse, fine], 1), details)
         return (pixels + 0.5) * (256 / 255) - 0.5
 
@@ -67,13 +69,14 @@ class StepGrid(nn.Module):
     Then y_hat = mean + symbol * step lies on the grid and rounding it costs nothing.
     """
 
+    unit: Tensor
+
     def __init__(self, unit: Tensor) -> None:
         super().__init__()
         self.register_buffer("unit", unit.view(1, -1, 1, 1))
 
     def forward(self, step: Tensor) -> Tensor:
-        unit: Tensor = self.unit  # type: ignore[assignment]
-        return clamp_ste(round_ste(step / unit), 1.0, 2.0**14) * unit
+        return clamp_ste(round_ste(step / self.unit), 1.0, 2.0**14) * self.unit
 
 
 @torch.no_grad()
@@ -160,7 +163,7 @@ def prepare(codec: FloatCodec, rule: TrainingRule, photographs: Photographs, bat
         "synthesis": FakeQuantNetwork("synthesis", codec.synthesis, rule, {"y_hat": 0, "details": 0, "join": -8}),
     }
     originals = codec.synthesis
-    codec.synthesis = _Narrow(originals, wide)  # type: ignore[assignment]
+    codec.register_module("synthesis", _Narrow(originals, wide))
     calls = [_calls(codec, x, q) for x, q in zip(crops, qualities, strict=True)]
     codec.synthesis = originals
     inputs = {name: [c[name] for c in calls] for name in NETWORKS}
@@ -211,7 +214,7 @@ def make_room(codec: FloatCodec) -> list[int]:
         features, _ = codec.analysis(part[:, :, None, None].expand(-1, -1, side, side) - 0.5)
         middle = codec.latent(features)[:, :, 3:5, 3:5]
         reach = torch.maximum(reach, middle.abs().amax((0, 2, 3)))
-    wide: Tensor = codec.synthesis.wide  # type: ignore[assignment]
+    wide = codec.get_buffer("synthesis.wide")
     reach[wide] = 0
     channels: list[int] = (reach > ROOM * 128).nonzero().flatten().tolist()
     for channel in channels:
@@ -265,15 +268,14 @@ def install(codec: FloatCodec, networks: dict[str, FakeQuantNetwork], wide: Tens
 
     wide: the channels of y with a four times finer grid, for which the networks have been widened.
     """
-    codec.analysis = PixelInput(networks["analysis"])  # type: ignore[assignment]
-    codec.hyper_analysis = networks["hyper_analysis"]  # type: ignore[assignment]
-    codec.hyper_synthesis = networks["hyper_synthesis"]  # type: ignore[assignment]
-    codec.context = networks["context"]  # type: ignore[assignment]
-    codec.synthesis = Planes(networks["synthesis"], wide)  # type: ignore[assignment]
-    codec.latent = FakeQuantProjection(codec.latent)  # type: ignore[assignment]
-    codec.detail = FakeQuantProjection(codec.detail)  # type: ignore[assignment]
-    codec.rows = FakeQuantProjection(codec.rows)  # type: ignore[assignment]
-    codec.detail_rows = FakeQuantProjection(codec.detail_rows)  # type: ignore[assignment]
+    codec.register_module("analysis", PixelInput(networks["analysis"]))
+    for name in ("hyper_analysis", "hyper_synthesis", "context"):
+        codec.register_module(name, networks[name])
+    codec.register_module("synthesis", Planes(networks["synthesis"], wide))
+    for name, projection in (
+        ("latent", codec.latent), ("detail", codec.detail), ("rows", codec.rows), ("detail_rows", codec.detail_rows),
+    ):  # fmt: skip
+        codec.register_module(name, FakeQuantProjection(projection))
     unit = torch.ones(codec.gains.log2_step.shape[1], device=wide.device)
     unit[wide] = 0.25
     codec.step_grid, codec.detail_step_grid = StepGrid(unit[:LATENTS]), StepGrid(unit[LATENTS:])
@@ -304,4 +306,5 @@ class _Narrow(nn.Module):
         self.network, self.wide = network, wide
 
     def forward(self, y_hat: Tensor, details: Tensor) -> Tensor:
-        return self.network(_split(y_hat, self.wide), details)  # type: ignore[no-any-return]
+        pixels: Tensor = self.network(_split(y_hat, self.wide), details)
+        return pixels

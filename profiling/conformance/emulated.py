@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped]
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 RESOLVERS = {
     "xnnpack": OpResolverType.AUTO,

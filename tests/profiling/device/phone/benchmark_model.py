@@ -8,7 +8,7 @@ import sys
 import time
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
+from ai_edge_litert.interpreter import Interpreter
 
 
 def main() -> None:
