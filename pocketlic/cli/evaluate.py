@@ -20,7 +20,10 @@ def evaluate(
     tune: Annotated[str | None, typer.Option(help=f"{CHOICE_HELP}; both with a comma")] = None,
     model: Annotated[Path | None, typer.Option(help="an integer model file instead of the rule's")] = None,
     effort: Annotated[str, typer.Option(help="of Pocketlic, 0 to 9; a curve for each")] = "0",
-    verify: Annotated[bool, typer.Option("--verify", help="repeat with the NumPy reference; slow")] = False,
+    check_reference: Annotated[
+        bool, typer.Option("--check-reference", help="repeat with the NumPy reference; slow")
+    ] = False,
+    old_check_reference: Annotated[bool, typer.Option("--verify", hidden=True)] = False,
     jobs: Annotated[int, typer.Option(min=1, help="processes of one thread each")] = 1,
     codecs: Annotated[str, typer.Option(help="names separated by commas, or all")] = "pocketlic",
     metrics: Annotated[str, typer.Option(help="names separated by commas, jpeg-ai, or all")] = "rgb_psnr,yuv_psnr",
@@ -45,7 +48,8 @@ def evaluate(
         chosen = parse_codecs(codecs, qualities, effort, rule, model, vvc, tune)
         if anchor is None:
             chosen = with_an_anchor(chosen, images)
-        evaluation = run(images, chosen, out, parse_metrics(metrics), jobs=jobs, verify=verify, anchor=anchor)
+        check = check_reference or old_check_reference
+        evaluation = run(images, chosen, out, parse_metrics(metrics), jobs=jobs, check_reference=check, anchor=anchor)
         write_json(evaluation, out / "evaluation.json")
         write_plots(evaluation, out)
         page = write_page(evaluation, images, chosen, out, jobs)

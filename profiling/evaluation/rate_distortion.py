@@ -132,7 +132,7 @@ class Record:
 
     file: path of the coded file, relative to the output folder. bpp: bits of the file per pixel. encode_ms,
     decode_ms: on one thread, the fastest of a few runs; encode_ms is absent where the file was given. Ours
-    only: entropy_bits, what the tables predict; and where it was verified against the NumPy reference,
+    only: entropy_bits, what the tables predict; and where it was compared with the NumPy reference,
     whether that wrote the same file and how many samples it decoded otherwise.
     """
 
@@ -160,7 +160,7 @@ class Job:
     out: Path
     key: str
     metrics: tuple[str, ...]
-    verify: bool
+    check_reference: bool
 
     @property
     def record_path(self) -> Path:
@@ -208,14 +208,14 @@ class Evaluation:
     comparisons: list[Comparison]
 
     @property
-    def verified(self) -> list[Record]:
+    def compared(self) -> list[Record]:
         """The records that were compared with the NumPy reference."""
         return [r for r in self.records if r.reference_file_equal is not None]
 
     @property
     def unequal(self) -> list[Record]:
         """Verified records in which LiteRT and the reference differ."""
-        return [r for r in self.verified if not r.reference_file_equal or r.reference_samples_differing]
+        return [r for r in self.compared if not r.reference_file_equal or r.reference_samples_differing]
 
     @property
     def judged(self) -> list[Record]:
@@ -242,7 +242,7 @@ class Evaluation:
         """What evaluation.json has."""
         return {
             **asdict(self),
-            "verified": len(self.verified),
+            "verified": len(self.compared),
             "unequal": len(self.unequal),
             "judged": len(self.judged),
             "off_entropy": len(self.off_entropy),
@@ -258,14 +258,14 @@ def evaluate(
     metrics: Sequence[str] = ("rgb_psnr", "yuv_psnr"),
     *,
     jobs: int = 1,
-    verify: bool = False,
+    check_reference: bool = False,
     anchor: str | None = None,
     console: Console | None = None,
 ) -> Evaluation:
     """Code all pictures of a folder with all codecs at all settings, in `jobs` processes of one thread.
 
     Files and records stay in `out`. BD-rates are taken against the codec named `anchor`, or VVC or JPEG if there, in
-    every metric; over Kodak's 24 pictures also against the published curves in RGB-PSNR. `verify` repeats
+    every metric; over Kodak's 24 pictures also against the published curves in RGB-PSNR. `check_reference` repeats
     ours with the NumPy reference. Raises PlicError when a picture cannot be read or coded, or `out` not be
     written.
     """
@@ -284,7 +284,7 @@ def evaluate(
     except OSError as error:
         raise PlicError(f"cannot write {out}: {error.strerror}") from None
     todo = [
-        Job(codec, path, setting, out, _key(codec, path, setting), tuple(metrics), verify)
+        Job(codec, path, setting, out, _key(codec, path, setting), tuple(metrics), check_reference)
         for path in paths
         for codec in codecs
         for setting in codec.settings
@@ -352,7 +352,7 @@ def _load(job: Job) -> Record | None:
 
 
 def _complete(job: Job, record: Record) -> bool:
-    checked = not (job.verify and isinstance(job.codec, Pocketlic)) or record.reference_file_equal is not None
+    checked = not (job.check_reference and isinstance(job.codec, Pocketlic)) or record.reference_file_equal is not None
     return checked and all(m in record.metrics for m in job.metrics)
 
 
@@ -387,7 +387,7 @@ def _work(job: Job) -> Record:
         decoded = codec.decode(data)
     if decoded.shape != source.pixels.shape:
         raise PlicError(f"decoded {decoded.shape} from {source.pixels.shape}")
-    if job.verify and isinstance(codec, Pocketlic) and record.reference_file_equal is None:
+    if job.check_reference and isinstance(codec, Pocketlic) and record.reference_file_equal is None:
         expected_data, expected = codec.reference(source, job.setting)
         record.reference_file_equal = expected_data == data
         record.reference_samples_differing = int((expected != decoded).sum())
@@ -477,7 +477,7 @@ def search(task: RateSearch) -> Record:
 
     def at(setting: float) -> Record:
         key = _key(task.codec, task.path, setting)
-        return work(Job(task.codec, task.path, setting, task.out, key, ("rgb_psnr",), verify=False))
+        return work(Job(task.codec, task.path, setting, task.out, key, ("rgb_psnr",), check_reference=False))
 
     tried = [at(setting) for setting in task.codec.settings]
     below = [r.setting for r in tried if r.bpp <= task.bpp]

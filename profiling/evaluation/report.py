@@ -110,10 +110,10 @@ def verdicts(evaluation: Evaluation) -> list[str]:
             f"real bits within 1 % + {SLACK_BYTES} bytes of the estimated entropy: "
             f"{len(judged) - len(evaluation.off_entropy)} of {len(judged)} files (worst {worst:.2%})"
         )
-    if evaluation.verified:
+    if evaluation.compared:
         lines.append(
             "files and pixels of LiteRT equal the NumPy reference: "
-            f"{len(evaluation.verified) - len(evaluation.unequal)} of {len(evaluation.verified)}"
+            f"{len(evaluation.compared) - len(evaluation.unequal)} of {len(evaluation.compared)}"
         )
     return lines
 

@@ -87,7 +87,7 @@ JPEG = Pillow("jpeg", "JPEG", ".jpg", (10, 30, 60, 85, 95), feature="libjpeg_tur
 def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory):
     out = tmp_path_factory.mktemp("evaluated")
     ours = Pocketlic(tuple((weights.quality, weights.path) for weights in shipped()), (10, 100))
-    return out, [ours, JPEG], evaluate(folder, [ours, JPEG], out, verify=True, anchor="jpeg")
+    return out, [ours, JPEG], evaluate(folder, [ours, JPEG], out, check_reference=True, anchor="jpeg")
 
 
 def test_records_tell_of_real_files(finished) -> None:
@@ -106,7 +106,7 @@ def test_records_tell_of_real_files(finished) -> None:
 
 def test_ours_equals_the_reference_and_the_tables(finished) -> None:
     _, _, evaluation = finished
-    assert len(evaluation.verified) == 4
+    assert len(evaluation.compared) == 4
     assert evaluation.unequal == []
     assert evaluation.judged  # the test is not empty
     assert evaluation.off_entropy == []
@@ -134,7 +134,7 @@ def test_a_run_takes_what_is_there_and_makes_what_is_not(finished, folder: Path,
     records[0].unlink()
     records[1].write_text('{"record": {"codec"')  # as an old version or a bad disk may leave it
     before = {path: path.stat().st_mtime_ns for path in records[2:]}
-    again = evaluate(folder, codecs, out, verify=True, anchor="jpeg")
+    again = evaluate(folder, codecs, out, check_reference=True, anchor="jpeg")
     assert {path: path.stat().st_mtime_ns for path in records[2:]} == before
     assert records[0].is_file()
     for new, old in zip(again.records, evaluation.records, strict=True):
@@ -219,6 +219,13 @@ def test_command_line(folder: Path, tmp_path: Path) -> None:
     assert [p["name"] for p in content["pictures"]] == ["colour", "grey"]
     for shots in content["pictures"][0]["shots"].values():
         assert {shot["image"][:23] for shot in shots.values()} == {"data:image/webp;base64,"}
+
+
+@pytest.mark.parametrize("option", ["--check-reference", "--verify"])
+def test_the_reference_is_asked_under_either_name(option: str, folder: Path, tmp_path: Path) -> None:
+    code, text = run(folder, "--out", tmp_path / "out", "--qualities", "50", option)
+    assert code == 0, text
+    assert "files and pixels of LiteRT equal the NumPy reference: 2 of 2" in text
 
 
 def test_jpeg_is_the_anchor_where_there_is_no_better_one(folder: Path, tmp_path: Path) -> None:
