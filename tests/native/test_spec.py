@@ -40,9 +40,9 @@ def test_stream(coder):
     f = fields("stream")
     radius, freq = f["radius"].astype(np.uint16), f["freq"].astype(np.uint16)
     one = coder(radius, freq, int(f["skip"][0]))
-    rows = f["rows"].astype(np.uint8)
-    np.testing.assert_array_equal(one.decode(stream_bytes(), rows), f["symbols"])
-    assert one.encode(f["symbols"].astype(np.int32), rows) == stream_bytes()
+    indices = f["indices"].astype(np.uint8)
+    np.testing.assert_array_equal(one.decode(stream_bytes(), indices), f["symbols"])
+    assert one.encode(f["symbols"].astype(np.int32), indices) == stream_bytes()
 
 
 def test_container():
