@@ -32,6 +32,9 @@ from .postfilter import post_filter
 Executor = Callable[[IntegerNetwork, Sequence[Int8]], dict[str, Int8]]
 """Runs a network on int8 [H, W, C] inputs and returns its outputs by name."""
 
+Analyse = Callable[[NDArray[np.uint8], int], "Symbols"]
+"""(uint8 [H, W, 3], quality_hundredths) -> symbols"""
+
 MakeCoder = Callable[[NDArray[np.uint16], NDArray[np.uint16], int], SymbolCoder | rans.SymbolCoder]
 
 STRIDE = 64  # pixels per cell of z; pictures are padded to a multiple
@@ -122,30 +125,21 @@ class Codec:
         quality: float,
         icc: bytes = b"",
         exif: bytes = b"",
-        effort: int = 0,
-        progress: Callable[[float], None] | None = None,
+        analyse: Analyse | None = None,
     ) -> bytes:
         """`.plic` bytes of uint8 [H, W, 3] RGB or [H, W] grey at quality 0..100. PlicError on other input.
 
-        effort: 0 to 9, see `effort`; ImportError when torch is needed and missing. progress is called with the fraction
-        of gradient descent that is done.
+        analyse: chooses the symbols in place of `Codec.analyse`, see `effort`.
         """
         if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
             raise PlicError(f"a picture is uint8 [H, W, 3] or [H, W], not {pixels.dtype} {list(pixels.shape)}")
         if not 0 <= quality <= 100:
             raise PlicError(f"quality {quality:g} is outside 0 to 100")
-        if effort not in range(10):
-            raise PlicError(f"effort {effort} is not one of 0 to 9")
         grey = pixels.ndim == 2
         height, width = pixels.shape[:2]
         header = plic.Header(width, height, grey, round(quality * 100), self.model_id)
         rgb = np.repeat(pixels[:, :, None], 3, 2) if grey else pixels
-        if effort == 0:
-            symbols = self.analyse(rgb, header.quality_hundredths)
-        else:
-            from .effort import search  # which builds on this module
-
-            symbols = search(self, rgb, header.quality_hundredths, effort, progress)
+        symbols = (analyse or self.analyse)(rgb, header.quality_hundredths)
         return self.write_symbols(symbols, header, icc, exif)
 
     def write_symbols(self, symbols: Symbols, header: plic.Header, icc: bytes = b"", exif: bytes = b"") -> bytes:

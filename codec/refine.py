@@ -13,9 +13,7 @@ for neural image compression", NeurIPS 2020 (annealing).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -29,7 +27,8 @@ from ..models.postfilter import post_filter
 from ..quantization.fake import fake_quantize
 from ..quantization.network import Int8, IntegerNetwork, Layer
 from .codec import Latents, anchor_mask
-from .effort import REACH, Lagrangian, Progress
+from .lagrangian import REACH, Lagrangian
+from .visual import one_thread, to_tensor
 
 # Learning rates in symbols, at qualities 0 and 100: at high qualities symbols are large, and moving them costs little.
 # The sum of squares is shared among the iterations; a third is the most.
@@ -89,39 +88,9 @@ class FloatNetwork:
         return [tensors[name] for name in self.network.outputs]
 
 
-def _tensor(array: NDArray[Any]) -> Tensor:
-    """float32 [1, C, H, W], in memory as [H, W, C] is."""
-    return torch.from_numpy(array.astype(np.float32)).permute(2, 0, 1)[None]
-
-
 def _array(tensor: Tensor) -> NDArray[np.float32]:
     """[H, W, C] of [1, C, H, W]."""
     return np.asarray(tensor.detach()[0].permute(1, 2, 0).numpy())
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep torch on one thread.
-
-    Its threads do not survive a fork: the next operation would wait for them forever. On a busy machine they
-    wait for one another: 74 s instead of 5 s, measured with 2 threads for 8 iterations on 0.1 megapixels. And sums in
-    another order end in another file.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@one_thread()
-def visual_error(lagrangian: Lagrangian, decoded: NDArray[np.uint8]) -> float:
-    """Perceptual error of a decoded picture, in bits."""
-    with torch.no_grad():
-        quality = torch.tensor([lagrangian.quality_hundredths / 100])
-        bits = picture_bits(_tensor(lagrangian.rgb), _tensor(decoded), quality)
-    return float(bits)
 
 
 class Decoder:
@@ -138,14 +107,14 @@ class Decoder:
         self.context, self.synthesis = FloatNetwork(networks["context"]), FloatNetwork(networks["synthesis"])
         features, mean, step = codec.hyper_synthesis(latents.z, quality_hundredths)
         zero_point = next(iter(networks["context"].inputs.values())).zero_point
-        self.features, self.mean, self.step = _tensor(features) - zero_point, _tensor(mean), _tensor(step)
+        self.features, self.mean, self.step = to_tensor(features) - zero_point, to_tensor(mean), to_tensor(step)
         self.predicted = codec.predicted_indices(latents.z, quality_hundredths)
         self.indices = codec.latent_indices(self.predicted)
         self.anchor = torch.from_numpy(anchor_mask(*latents.y.shape)).permute(2, 0, 1)[None]
-        self.unit = _tensor(np.exp2(codec.fine_bits)[None, None])
+        self.unit = to_tensor(np.exp2(codec.fine_bits)[None, None])
         self.wide = torch.from_numpy(codec.model.wide.astype(np.int64))
-        self.detail_step = _tensor(codec.detail_step(quality_hundredths)[None, None])
-        self.target = _tensor(lagrangian.rgb)
+        self.detail_step = to_tensor(codec.detail_step(quality_hundredths)[None, None])
+        self.target = to_tensor(lagrangian.rgb)
         filters = codec.filters(quality_hundredths)
         self.filters = None if filters is None else torch.from_numpy(filters[None].astype(np.float32))
         self.quality = torch.tensor([quality_hundredths / 100])
@@ -182,14 +151,14 @@ class Decoder:
         return error + self._rate(symbols, self.indices) + self._rate(detail_symbols, detail_indices)
 
     def _coded(self, indices: NDArray[np.uint8]) -> Tensor:
-        return _tensor(indices >= self.codec.model.skip)
+        return to_tensor(indices >= self.codec.model.skip)
 
     def _rate(self, symbols: Tensor, indices: NDArray[np.uint8]) -> Tensor:
         """Bits, interpolated linearly between integer symbols."""
         below = np.clip(np.floor(_array(symbols)), -REACH, REACH - 1).astype(np.int32)
         bits = self.lagrangian.bits(below, indices)
         slope = self.lagrangian.bits(below + 1, indices) - bits
-        return (_tensor(bits) + _tensor(slope) * (symbols - _tensor(below))).sum()
+        return (to_tensor(bits) + to_tensor(slope) * (symbols - to_tensor(below))).sum()
 
     def latents(self, z: Int8, y: Tensor, details: Tensor) -> Latents:
         """The latents in the units of the codec."""
@@ -199,7 +168,9 @@ class Decoder:
 
 
 @one_thread()
-def refine(lagrangian: Lagrangian, latents: Latents, iterations: int, progress: Progress | None) -> Latents:
+def refine(
+    lagrangian: Lagrangian, latents: Latents, iterations: int, progress: Callable[[float], None] | None
+) -> Latents:
     """Latents whose nearest symbols cost less, after so many iterations of gradient descent.
 
     z is kept: optimising it too (and with it steps, means and table indices) gained another 0.05 % and took a third
@@ -208,8 +179,8 @@ def refine(lagrangian: Lagrangian, latents: Latents, iterations: int, progress: 
     The optimiser is Adam with one second moment per channel, so latents with small gradients move little.
     """
     decoder = Decoder(lagrangian, latents)
-    y = _tensor(latents.y) / 256 / decoder.step
-    details = _tensor(latents.details) / 256 / decoder.detail_step
+    y = to_tensor(latents.y) / 256 / decoder.step
+    details = to_tensor(latents.details) / 256 / decoder.detail_step
     parameters = [x.contiguous(memory_format=torch.channels_last).requires_grad_() for x in (y, details)]
     first = [torch.zeros_like(x) for x in parameters]
     second = [torch.zeros(1, x.shape[1], 1, 1) for x in parameters]

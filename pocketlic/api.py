@@ -179,7 +179,9 @@ def encode(
     def encoder(weights: Weights) -> Encode:
         def attempt(quality: float, effort: int) -> bytes:
             if runtime == "reference" or effort:
-                return _codec(weights, runtime).encode(pixels, quality, colours, block, effort, progress)
+                from .codec.effort import encode
+
+                return encode(_codec(weights, runtime), pixels, quality, colours, block, effort, progress)
             if not 0 <= quality <= 100:
                 raise PlicError(f"quality {quality:g} is outside 0 to 100")
             hundredths, array = round(quality * 100), np.ascontiguousarray(pixels)

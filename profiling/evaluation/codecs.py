@@ -25,10 +25,11 @@ from PIL import AvifImagePlugin, Image, features
 
 from ...codec import format as plic
 from ...codec.codec import Codec
-from ...codec.effort import table_bits
+from ...codec.effort import encode
 from ...codec.errors import PlicError
 from ...codec.fast import FastCodec
 from ...codec.image import read_picture
+from ...codec.lagrangian import table_bits
 from ...export.litert import LiteRTExecutor
 from ...models import Tune
 from ...models.errors import install_command
@@ -155,7 +156,7 @@ class Pocketlic:
 
     def encode(self, source: Source, setting: float) -> bytes:
         """A `.plic` file."""
-        return _codec(self._model_for(setting)).encode(source.pixels, setting, effort=self.effort)
+        return encode(_codec(self._model_for(setting)), source.pixels, setting, effort=self.effort)
 
     def decode(self, data: bytes) -> Pixels:
         """Pixels by LiteRT."""
@@ -170,7 +171,7 @@ class Pocketlic:
     def reference(self, source: Source, setting: float) -> tuple[bytes, Pixels]:
         """The file that the NumPy reference writes, and its pixels. Takes seconds per megapixel."""
         codec = Codec(_model(self._model_for(setting)))
-        data = codec.encode(source.pixels, setting, effort=self.effort)
+        data = encode(codec, source.pixels, setting, effort=self.effort)
         return data, codec.decode(data)
 
     def _model_for(self, setting: float) -> Path:

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import pocketlic  # noqa: E402
 from pocketlic.codec.codec import Codec  # noqa: E402
-from pocketlic.codec.effort import Lagrangian  # noqa: E402
+from pocketlic.codec.lagrangian import Lagrangian  # noqa: E402
 from pocketlic.codec.refine import Decoder, FloatNetwork, refine, softly  # noqa: E402
 
 
