@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,11 @@ from pocketlic.quantization.model import IntegerModel
 from pocketlic.quantization.network import RULES, Int8, IntegerNetwork, Kind, Layer, Spec
 
 EXPONENT = -4
+
+# A shell starts background jobs with these ignored, and programs leave that as it is: the tests send them.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 class Builder:

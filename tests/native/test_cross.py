@@ -55,7 +55,7 @@ def test_the_apps_build(abi, tmp_path, make, odd_network, picture):
         f"""set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR {processor})
 set(CMAKE_CXX_COMPILER {compiler})
-set(CMAKE_CXX_COMPILE_INIT "{flags} -I{include} -I{include / "linux"}")
+set(CMAKE_CXX_FLAGS_INIT "{flags} -I{include} -I{include / "linux"}")
 """
     )
     build = tmp_path / "build"

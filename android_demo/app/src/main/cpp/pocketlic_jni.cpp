@@ -65,19 +65,24 @@ struct Rows {
     jobject target;
     jmethodID method;
     jbyteArray rows;
-    size_t row_bytes;
+    size_t row_bytes, room;  // room: how many rows the array holds
 };
 
-// Largest number of rows in a strip of the decoder.
-constexpr size_t kStripRows = 512;
+constexpr size_t kRoomRows = 512;
 
+// Hands rows on in pieces that the array holds, however many the core gives.
 int give_rows(void* user, uint32_t first, uint32_t rows, const uint8_t* pixels) {
     const auto* r = static_cast<const Rows*>(user);
-    r->env->SetByteArrayRegion(r->rows, 0, static_cast<jsize>(rows * r->row_bytes),
-                               reinterpret_cast<const jbyte*>(pixels));
-    const jboolean go_on = r->env->CallBooleanMethod(r->target, r->method, static_cast<jint>(first),
-                                                     static_cast<jint>(rows), r->rows);
-    return r->env->ExceptionCheck() || go_on == JNI_FALSE ? 1 : 0;
+    for (size_t done = 0; done < rows;) {
+        const size_t count = rows - done < r->room ? rows - done : r->room;
+        r->env->SetByteArrayRegion(r->rows, 0, static_cast<jsize>(count * r->row_bytes),
+                                   reinterpret_cast<const jbyte*>(pixels + done * r->row_bytes));
+        const jboolean go_on = r->env->CallBooleanMethod(r->target, r->method, static_cast<jint>(first + done),
+                                                         static_cast<jint>(count), r->rows);
+        if (r->env->ExceptionCheck() || go_on == JNI_FALSE) return 1;
+        done += count;
+    }
+    return 0;
 }
 
 int take_row(void* user, uint32_t first, uint32_t, uint8_t* pixels) {
@@ -201,20 +206,21 @@ NATIVE(jintArray, info)(JNIEnv* env, jobject, jbyteArray file) {
     return result;
 }
 
-NATIVE(void, decode)(JNIEnv* env, jobject, jlong handle, jbyteArray file, jlong max_memory, jint first, jint count,
+NATIVE(void, decode)(JNIEnv* env, jobject, jlong handle, jbyteArray file, jlong max_memory, jint threads,
                      jobject sink) {
     const Bytes data(env, file);
-    const plic_limits limits = limits_of(max_memory);
+    plic_limits limits = limits_of(max_memory);
+    limits.threads = static_cast<uint32_t>(threads);
     plic_info info;
     plic_error error;
     if (plic_read_info(data.data(), data.size(), &limits, &info, &error) != PLIC_OK) return fail(env, error);
+    const size_t room = info.height < kRoomRows ? info.height : kRoomRows;
     Rows rows = {env, sink, env->GetMethodID(env->GetObjectClass(sink), "rows", "(II[B)Z"), nullptr,
-                 size_t{info.width} * info.components};
-    const size_t room = static_cast<size_t>(count) < kStripRows ? static_cast<size_t>(count) : kStripRows;
+                 size_t{info.width} * info.components, room};
     rows.rows = env->NewByteArray(static_cast<jsize>(room * rows.row_bytes));
     if (rows.method == nullptr || rows.rows == nullptr) return;  // an exception is pending
-    if (plic_decode_rows(engine(handle)->model, data.data(), data.size(), &limits, static_cast<uint32_t>(first),
-                         static_cast<uint32_t>(count), give_rows, &rows, &error) != PLIC_OK)
+    if (plic_decode_rows(engine(handle)->model, data.data(), data.size(), &limits, 0, info.height, give_rows, &rows,
+                         &error) != PLIC_OK)
         fail(env, error);
 }
 
@@ -227,7 +233,7 @@ NATIVE(jbyteArray, encode)(JNIEnv* env, jobject, jlong handle, jint width, jint 
     info.quality_hundredths = static_cast<uint32_t>(quality);
     const plic_limits limits = limits_of(max_memory);
     Rows rows = {env, source, env->GetMethodID(env->GetObjectClass(source), "row", "(I[B)Z"), nullptr,
-                 static_cast<size_t>(width) * static_cast<size_t>(components)};
+                 static_cast<size_t>(width) * static_cast<size_t>(components), 1};
     rows.rows = env->NewByteArray(static_cast<jsize>(rows.row_bytes));
     if (rows.method == nullptr || rows.rows == nullptr) return nullptr;
     plic_error error;

@@ -3,10 +3,6 @@ package org.pocketlic.demo
 import java.io.Closeable
 import java.nio.ByteBuffer
 import java.security.MessageDigest
-import java.util.concurrent.ExecutionException
-import java.util.concurrent.Executors
-import java.util.concurrent.TimeUnit
-import java.util.concurrent.atomic.AtomicBoolean
 
 /** The header of a `.plic` file. [components]: 3 for RGB, 1 for grey. [model]: the first bytes of its model's id. */
 data class PictureInfo(val width: Int, val height: Int, val components: Int, val quality: Double, val model: String)
@@ -32,37 +28,13 @@ class Engine(weights: ByteArray, private val runner: NetworkRunner? = null, tile
     val profile: String = Native.profile(handle)
 
     /**
-     * Decodes a picture and calls [sink] with its rows, a strip at a time, on up to [threads] threads.
+     * Decodes a picture on up to [threads] threads and calls [sink] with its rows, from top to bottom.
      *
      * Throws PlicException on damaged files, and with STOPPED when the sink returned false.
      */
     fun decode(file: ByteArray, threads: Int = 1, sink: RowSink) {
         val info = inspect(file)
-        val workers = Memory.decoders(info.width, info.height, threads)
-        val memory = Memory.eachOf(workers, info.width)
-        if (workers == 1) return Native.decode(handle, file, memory, 0, info.height, sink)
-        val strips = (info.height + Memory.STRIP - 1) / Memory.STRIP
-        val stopped = AtomicBoolean()
-        val pool = Executors.newFixedThreadPool(workers)
-        try {
-            val parts = (0 until workers).map { worker ->
-                val first = strips * worker / workers * Memory.STRIP
-                val end = minOf(strips * (worker + 1) / workers * Memory.STRIP, info.height)
-                pool.submit {
-                    Native.decode(handle, file, memory, first, end - first) { from, count, pixels ->
-                        if (!stopped.get() && !sink.rows(from, count, pixels)) stopped.set(true)
-                        !stopped.get()
-                    }
-                }
-            }
-            for (part in parts) part.get()
-        } catch (failure: ExecutionException) {
-            stopped.set(true)
-            throw failure.cause ?: failure
-        } finally {
-            pool.shutdown()
-            pool.awaitTermination(Long.MAX_VALUE, TimeUnit.NANOSECONDS)
-        }
+        Native.decode(handle, file, Memory.decoding(info.width, info.height), threads, sink)
     }
 
     /** The `.plic` file of the rows that [source] gives, at a quality of 0 to 100. */

@@ -44,7 +44,7 @@ internal object Native {
 
     external fun info(file: ByteArray): IntArray
 
-    external fun decode(handle: Long, file: ByteArray, maxMemory: Long, first: Int, count: Int, sink: RowSink)
+    external fun decode(handle: Long, file: ByteArray, maxMemory: Long, threads: Int, sink: RowSink)
 
     external fun encode(
         handle: Long,

@@ -77,12 +77,13 @@ class LogicTest {
         }
         val size = sqrt(Memory.PIXELS_TO_OPEN.toDouble()).toInt()
         assertTrue(Memory.opening(size, size, 8, Memory.PIXELS) <= left)
-        assertEquals(4, Memory.decoders(1920, 4000, 4))
+        assertEquals(3, Memory.decoders(1920, 4000, 4))
         assertEquals(2, Memory.decoders(4032, 3024, 8))
         assertEquals(1, Memory.decoders(300, 200, 8))
-        assertEquals(1, Memory.decoders(12_000, 1000, 8))
-        assertEquals(Memory.DECODING / 2, Memory.eachOf(2, 4032))
-        assertEquals(Memory.CALL, Memory.eachOf(1, 10_000))
+        assertEquals(2, Memory.decoders(12_000, 1000, 8))
+        assertEquals(Memory.DECODING, Memory.decoding(4032, 3024))
+        assertEquals(Memory.CALL, Memory.decoding(10_000, 2500))
+        assertTrue(Memory.needed(10_000, 2500, 1) <= Memory.CALL)
     }
 
     @Test
