@@ -8,7 +8,8 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,6 +107,9 @@ def _pillow_suffixes() -> set[str]:
     return set(Image.registered_extensions())
 
 
+GRACE = 2.0  # seconds to end a task that was interrupted, and to remove its temporary file
+
+
 def run(tasks: Sequence[Task], work: Work, jobs: int, encoded: bool) -> None:
     """Do all tasks, `jobs` at a time; what fails is told at the end, and the exit code is 2 then.
 
@@ -130,9 +134,13 @@ def run(tasks: Sequence[Task], work: Work, jobs: int, encoded: bool) -> None:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with (
+        # Closed at once when a signal ends this loop: else the processes would do all that is left.
+        closing(_results(list(sound.values()), work, jobs)) as results,
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
         shown = bar.add_task("encoding" if encoded else "decoding", total=len(sound))
-        for task, result in _results(list(sound.values()), work, jobs):
+        for task, result in results:
             bar.advance(shown)
             if isinstance(result, str):
                 failures.append(result)
@@ -167,7 +175,7 @@ def _attempt(work: Work, task: Task) -> Written | str:
         return message(error)
 
 
-def _results(tasks: Sequence[Task], work: Work, jobs: int) -> Iterator[tuple[Task, Written | str]]:
+def _results(tasks: Sequence[Task], work: Work, jobs: int) -> Generator[tuple[Task, Written | str], None, None]:
     if min(jobs, len(tasks)) < 2:
         yield from ((task, _attempt(work, task)) for task in tasks)
         return
@@ -176,20 +184,26 @@ def _results(tasks: Sequence[Task], work: Work, jobs: int) -> Iterator[tuple[Tas
 
     # Not forked: threads of the runtimes do not survive that.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(tasks)), context, _begin_worker) as pool:
-        futures = {pool.submit(_attempt, work, task): task for task in tasks}
-        try:
-            for future in as_completed(futures):
-                task = futures[future]
-                try:
-                    yield task, future.result()
-                except BrokenExecutor:
-                    yield task, f"{printable(task.source)}: its process ended, for lack of memory perhaps"
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+    pool = ProcessPoolExecutor(min(jobs, len(tasks)), context, _begin_worker)
+    futures = {pool.submit(_attempt, work, task): task for task in tasks}
+    try:
+        for future in as_completed(futures):
+            task = futures[future]
+            try:
+                yield task, future.result()
+            except BrokenExecutor:
+                yield task, f"{printable(task.source)}: its process ended, for lack of memory perhaps"
+        pool.shutdown()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        processes = multiprocessing.active_children()
+        for process in processes:
+            process.terminate()
+        # One that is within a task takes the signal for the task's end, and would go on with the next.
+        for process in processes:
+            process.join(GRACE)
+            process.kill()
+        raise
 
 
 def _begin_worker() -> None:

@@ -23,7 +23,9 @@ def evaluate(
     check_reference: Annotated[
         bool, typer.Option("--check-reference", help="repeat with the NumPy reference; slow")
     ] = False,
-    old_check_reference: Annotated[bool, typer.Option("--verify", hidden=True)] = False,
+    old_check_reference: Annotated[
+        bool, typer.Option("--verify", hidden=True, help="an older name of --check-reference")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="processes of one thread each")] = 1,
     codecs: Annotated[str, typer.Option(help="names separated by commas, or all")] = "pocketlic",
     metrics: Annotated[str, typer.Option(help="names separated by commas, jpeg-ai, or all")] = "rgb_psnr,yuv_psnr",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -24,18 +25,27 @@ def multiple_of_stride(pixels: int) -> int:
     return pixels
 
 
+def number(value: float) -> float:
+    """Refuse, as typer's callback, what is no number: a range lets it pass."""
+    if math.isnan(value):
+        raise typer.BadParameter("nan is not a number")
+    return value
+
+
 Data = Annotated[Path, typer.Option(help="folder of photographs, searched recursively")]
 Out = Annotated[Path, typer.Option(help="folder for checkpoints and logs; resumed when it has a checkpoint")]
 Kodak = Annotated[Path | None, typer.Option(help="folder of evaluation pictures for periodic checks")]
 Threads = Annotated[int, typer.Option(min=0, max=1024, help="CPU threads, 0 for torch's choice")]
-Decay = Annotated[float, typer.Option(min=0, max=1, help="final part of the steps, where rates fall to 0")]
+Decay = Annotated[
+    float, typer.Option(min=0, max=1, callback=number, help="final part of the steps, where rates fall to 0")
+]
 Steps = Annotated[int, typer.Option(min=1, max=1 << 40, help="where training ends, counted from its start")]
 Batch = Annotated[int, typer.Option(min=1, max=1 << 16, help="crops per step and process")]
 Crop = Annotated[int, typer.Option(max=1 << 14, callback=multiple_of_stride, help="their sides, a multiple of 64")]
-Minutes = Annotated[float, typer.Option(min=0, help="minutes between checkpoints")]
-MuonRate = Annotated[float, typer.Option(min=0, max=1, help="learning rate of Muon, for matrices")]
-AdamRate = Annotated[float, typer.Option(min=0, max=1, help="learning rate of Adam, for all else")]
-Drawn = Annotated[float, typer.Option(min=0, max=1, help="part of the crops drawn by code: flat colours, text, codes")]
+Minutes = Annotated[float, typer.Option(min=0, callback=number, help="minutes between checkpoints")]
+MuonRate = Annotated[float, typer.Option(min=0, max=1, callback=number, help="learning rate of Muon, for matrices")]
+AdamRate = Annotated[float, typer.Option(min=0, max=1, callback=number, help="learning rate of Adam, for all else")]
+Drawn = Annotated[float, typer.Option(min=0, max=1, callback=number, help="part of the crops that are drawn by code")]
 Again = Annotated[int, typer.Option(min=0, max=1 << 16, help="crops of a batch that have been coded once before")]
 Seed = Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="of noise and of the order of crops")]
 
