@@ -25,7 +25,7 @@ from pocketlic.codec import icc as icc_profiles
 from pocketlic.codec.errors import PlicError, PlicWarning
 from pocketlic.codec.files import open_seekable, reason, write_atomic
 from pocketlic.codec.format import DEFAULT_MAX_PIXELS
-from pocketlic.codec.reading import read_file, require_plugin
+from pocketlic.codec.reading import TooManyPixels, read_file, require_plugin
 
 _JPEG_EXIF_BYTES = 65533 - len(exif_blocks.PREFIX)
 
@@ -81,7 +81,7 @@ class Picture:
     exif: bytes = b""
 
 
-def read_picture(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
+def read_picture(path: str | os.PathLike[str], max_pixels: int | None = None) -> Picture:
     """Read a picture file. EXIF orientation is applied to the pixels and set to 1 in the EXIF.
 
     Colours: PNG's cICP, its iCCP, and its gAMA and cHRM hold in this order; numbers become an ICC profile, unless they
@@ -89,8 +89,9 @@ def read_picture(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIX
 
     Warns, by PlicWarning, when there are more pictures in the file, an HDR gain map, more than 8 bits per component,
     CMYK, an ICC profile for other pixels, or a damaged EXIF block; both are left out. Raises PlicError, with one line
-    that names the file, if it cannot be read, is no picture or not a whole one, has more than `max_pixels` pixels, or
-    is of a kind that this codec does not take (transparent, floating-point, HDR, CMYK without profile).
+    that names the file, if it cannot be read, is no picture or not a whole one, has more pixels than `max_pixels`
+    (None: `DEFAULT_MAX_PIXELS`), or is of a kind that this codec does not take (transparent, floating-point, HDR, CMYK
+    without profile).
     """
     name = os.fspath(path)
     told: list[str] = []
@@ -99,7 +100,12 @@ def read_picture(path: str | os.PathLike[str], max_pixels: int = DEFAULT_MAX_PIX
             # max_pixels is our limit; Pillow's lower one only warns.
             warnings.simplefilter("ignore")
             with open_seekable(path) as file:
-                picture = Picture(*read_file(file, max_pixels, told.append))
+                limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
+                picture = Picture(*read_file(file, limit, told.append))
+    except TooManyPixels as error:
+        # Who did not give the limit cannot raise it.
+        remedy = "" if max_pixels is None else "; raise max_pixels if you trust the file"
+        raise PlicError(f"cannot read {name}: {error}{remedy}") from None
     except PlicError as error:
         raise PlicError(f"cannot read {name}: {error}") from None
     except Image.DecompressionBombError:

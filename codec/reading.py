@@ -46,6 +46,10 @@ _PLUGINS = (
 )
 
 
+class TooManyPixels(PlicError):
+    """The picture is larger than the caller allows."""
+
+
 def read_file(file: BinaryIO, max_pixels: int, warn: Callable[[str], None]) -> tuple[NDArray[np.uint8], bytes, bytes]:
     """Upright pixels uint8 [H, W, 3] or [H, W], ICC profile and EXIF block of a seekable file.
 
@@ -94,10 +98,7 @@ def read_file(file: BinaryIO, max_pixels: int, warn: Callable[[str], None]) -> t
 
 def _limit(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise PlicError(
-            f"it has {width}x{height} pixels, more than the limit of {max_pixels}; "
-            "raise max_pixels if you trust the file"
-        )
+        raise TooManyPixels(f"it has {width}x{height} pixels, more than the limit of {max_pixels}")
 
 
 def _opened(file: BinaryIO, head: bytes) -> ImageFile.ImageFile:

@@ -174,8 +174,11 @@ def test_unreadable_inputs(tmp_path):
 
 def test_pixel_limits(tmp_path, monkeypatch):
     save(Image.fromarray(RGB), tmp_path / "a.png")
-    with pytest.raises(PlicError, match="more than the limit of 34"):
+    with pytest.raises(PlicError, match="more than the limit of 34; raise max_pixels"):
         read_picture(tmp_path / "a.png", max_pixels=34)
+    monkeypatch.setattr("pocketlic.codec.image.DEFAULT_MAX_PIXELS", 34)
+    with pytest.raises(PlicError, match=r"more than the limit of 34$"):
+        read_picture(tmp_path / "a.png")  # as commands do that have no option for it
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(PlicError, match="MAX_IMAGE_PIXELS"):
         read_picture(tmp_path / "a.png")
