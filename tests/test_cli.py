@@ -924,3 +924,10 @@ def test_hostile_manifests(tmp_path, name, entry):
     )
     result = run("verify", tmp_path)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+
+
+def test_a_quality_that_is_no_number(photo, tmp_path):
+    for command in (["complexity"], ["encode", photo, tmp_path / "a.plic"]):
+        result = run(*command, "--quality", "nan")
+        assert result.exit_code == 2
+        assert "nan" in result.stderr

@@ -11,13 +11,15 @@ from rich.table import Table
 
 from ..console import one_line_errors
 from ..quantization.shipped import DEFAULT_QUALITY, shipped_model
-from .options import Json, RuleOption, TuneOption
+from .options import Json, RuleOption, TuneOption, number
 
 
 def complexity(
     rule: RuleOption = "cpu",
     tune: TuneOption = None,
-    quality: Annotated[float, typer.Option(min=0.0, max=100.0, help="whose model it is")] = DEFAULT_QUALITY,
+    quality: Annotated[
+        float, typer.Option(min=0.0, max=100.0, callback=number, help="whose model it is")
+    ] = DEFAULT_QUALITY,
     as_json: Json = False,
 ) -> None:
     """Count the multiply-accumulates per pixel of encoding and decoding, as the shipped networks run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,14 @@ import typer
 from ..api import Runtime
 from ..models import Tune
 from ..quantization.errors import Rule
+
+
+def number(value: float) -> float:
+    """Refuse, as typer's callback, what is no number: a range lets it pass."""
+    if math.isnan(value):
+        raise typer.BadParameter("nan is not a number")
+    return value
+
 
 TUNE_HELP = "what weights are trained for"
 CHOICE_HELP = f"{TUNE_HELP}; default: visual, with rule strict psnr"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ from ..codec.errors import PlicError
 from ..codec.files import write_atomic
 from ..console import one_line_errors
 from ..models import Tune
-from .options import TUNE_HELP, RuleOption
+from .options import TUNE_HELP, RuleOption, number
 
 DRAWN = 1 / 12  # of the crops: enough for flat colours, little enough for photographs
 
@@ -23,13 +22,6 @@ def multiple_of_stride(pixels: int) -> int:
     if pixels < 1 or pixels % STRIDE:
         raise typer.BadParameter(f"{pixels} is not a multiple of {STRIDE}")
     return pixels
-
-
-def number(value: float) -> float:
-    """Refuse, as typer's callback, what is no number: a range lets it pass."""
-    if math.isnan(value):
-        raise typer.BadParameter("nan is not a number")
-    return value
 
 
 Data = Annotated[Path, typer.Option(help="folder of photographs, searched recursively")]
