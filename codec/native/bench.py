@@ -80,10 +80,10 @@ def main() -> None:
     for name, values in times.items():
         ms = 1e3 * np.array(values)
         (cpu, wall), (cpu90, wall90) = np.median(ms, 0), np.percentile(ms, 90, 0)
-        rate = f"   {coded / cpu / 1e3:6.1f} million symbols/s" if name.endswith("symbols") else ""
+        speed = f"   {coded / cpu / 1e3:6.1f} million symbols/s" if name.endswith("symbols") else ""
         print(
             f"{name:30} processor {cpu:8.2f} p90 {cpu90:8.2f}   wall {wall:8.2f} p90 {wall90:8.2f}"
-            f"   {1e6 * cpu / height / width:7.1f} ns/pixel   {cpu / 1e3 / base:6.2f} of LiteRT's networks{rate}"
+            f"   {1e6 * cpu / height / width:7.1f} ns/pixel   {cpu / 1e3 / base:6.2f} of LiteRT's networks{speed}"
         )
     if arguments.callgrind:
         for name in _native.kernels():
