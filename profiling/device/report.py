@@ -18,6 +18,7 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from ...codec.errors import PlicError
 from ...codec.files import parse_json
@@ -441,6 +442,7 @@ def _spread_plot(reports: Sequence[Report]) -> Markup | str:
             axes.plot(latency["first_inference_ms"], position, "x", ms=6, color=colour)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(LogFormatter())  # as the default one, but plain: labels are not parsed here
         axes.grid(axis="x", alpha=0.2)
 
     return _bars([row[0] for row in rows], plot, xlabel="ms (dots: runs; line: median; cross: first, cold)")
