@@ -47,25 +47,27 @@ class Pair:
     metrics: list[dict[str, float]]
 
 
-def read_any(path: Path, decode: Decode) -> Shown:
+def read_any(path: Path, decode: Decode, max_pixels: int | None = None) -> Shown:
     """Read a .plic file or a picture. PlicError when that is impossible."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise PlicError(f"cannot read {path}: {error.strerror}") from None
-    pixels = decode(data) if data.startswith(plic.MAGIC) else read_picture(path).pixels
+    pixels = decode(data) if data.startswith(plic.MAGIC) else read_picture(path, max_pixels).pixels
     return Shown(printable(path.name), as_rgb(pixels), len(data))
 
 
-def compare(original: Path, files: Sequence[Path], metrics: Sequence[str], decode: Decode) -> Pair:
-    """Measure files, .plic or pictures, against the original picture.
+def compare(
+    original: Path, files: Sequence[Path], metrics: Sequence[str], decode: Decode, max_pixels: int | None = None
+) -> Pair:
+    """Measure files, .plic or pictures, against the original picture. max_pixels: that a picture may have.
 
     PlicError when one cannot be read, or has another size than the original.
     """
-    expected = read_any(original, decode)
+    expected = read_any(original, decode, max_pixels)
     shown = []
     for path in files:
-        shown.append(read_any(path, decode))
+        shown.append(read_any(path, decode, max_pixels))
         sizes = [size_text(*one.pixels.shape[:2]) for one in (shown[-1], expected)]
         if sizes[0] != sizes[1]:
             raise PlicError(f"{path} has {sizes[0]} and {original} {sizes[1]}: they cannot be compared")

@@ -74,6 +74,7 @@ def test_mistakes_are_one_line(folder: Path, picture) -> None:
         ((folder / "a.png", folder / "text.png"), "text.png"),
         ((folder / "a.png", folder), ""),
         ((folder / "a.png", folder / "a.plic", "--metrics", "beauty"), "no metric 'beauty'"),
+        ((folder / "a.png", folder / "a.plic", "--max-pixels", 100), "limit of 100"),
         ((folder / "a.png", folder / "a.plic", "--html", folder), ""),
     ):
         code, text = run(*arguments)
