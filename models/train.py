@@ -346,8 +346,12 @@ def train(
     codec in place between steps. Writes out/last.pt, out/stable.pt (the state before the decay, from which a longer run
     continues), out/log.csv and TensorBoard events. Raises OSError on unusable data or folders.
     """
-    with process_group() as (rank, world, device):
-        return _train(options, build, tend, rank, world, device)
+    torch.set_flush_denormal(True)  # of the whole process, so only while training
+    try:
+        with process_group() as (rank, world, device):
+            return _train(options, build, tend, rank, world, device)
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _train(
@@ -361,7 +365,6 @@ def _train(
     console = Console(quiet=rank > 0)
     if options.threads:
         torch.set_num_threads(options.threads)
-    torch.set_flush_denormal(True)
     keep_freed_memory()
     torch.backends.cudnn.allow_tf32 = False  # y needs all digits of float32
     photographs = Photographs(options.data, options.crop, options.batch, options.seed, options.drawn)

@@ -301,3 +301,8 @@ def test_two_processes_train_one_codec(options):
     key = "latent.weight"
     assert not torch.equal(state["codec"][key], alone["codec"][key])  # the other process contributed
     assert torch.isfinite(state["codec"][key]).all()
+
+
+def test_the_process_has_its_small_numbers_again(options):
+    train(replace(options, steps=1))
+    assert float(np.float32(1e-40) * np.float32(1)) > 0
